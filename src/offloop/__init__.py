@@ -1,0 +1,98 @@
+"""offloop takes CPU-bound work off the event loop: measured decisions, reusable workers, real cancellation."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .default import close_default_session as close_default_session
+    from .default import run as run
+    from .default import run_parallel as run_parallel
+    from .errors import AsyncFunctionError as AsyncFunctionError
+    from .errors import ItemError as ItemError
+    from .errors import OffloopError as OffloopError
+    from .errors import SessionClosedError as SessionClosedError
+    from .errors import SettingError as SettingError
+    from .errors import SettingTypeError as SettingTypeError
+    from .errors import TaskCancelled as TaskCancelled
+    from .errors import UnpicklableError as UnpicklableError
+    from .errors import UnpicklableFunction as UnpicklableFunction
+    from .errors import UnpicklableItem as UnpicklableItem
+    from .errors import UnpicklableResult as UnpicklableResult
+    from .errors import WorkerCrashed as WorkerCrashed
+    from .errors import WorkerError as WorkerError
+    from .errors import WorkerInitError as WorkerInitError
+    from .errors import WorkerStartError as WorkerStartError
+    from .functions import call as call
+    from .functions import star as star
+    from .model import Decision as Decision
+    from .model import Reason as Reason
+    from .model import SessionStatistics as SessionStatistics
+    from .model import Strategy as Strategy
+    from .session import ParallelSession as ParallelSession
+    from .settings import CallOptions as CallOptions
+    from .settings import ParallelConfig as ParallelConfig
+    from .worker.task import checkpoint as checkpoint
+    from .worker.task import in_worker as in_worker
+    from .worker.task import is_cancelled as is_cancelled
+    from .worker.task import worker_state as worker_state
+
+__version__ = "0.1.0"
+
+__all__ = (
+    "AsyncFunctionError",
+    "CallOptions",
+    "Decision",
+    "ItemError",
+    "OffloopError",
+    "ParallelConfig",
+    "ParallelSession",
+    "Reason",
+    "SessionClosedError",
+    "SessionStatistics",
+    "SettingError",
+    "SettingTypeError",
+    "Strategy",
+    "TaskCancelled",
+    "UnpicklableError",
+    "UnpicklableFunction",
+    "UnpicklableItem",
+    "UnpicklableResult",
+    "WorkerCrashed",
+    "WorkerError",
+    "WorkerInitError",
+    "WorkerStartError",
+    "call",
+    "checkpoint",
+    "close_default_session",
+    "in_worker",
+    "is_cancelled",
+    "run",
+    "run_parallel",
+    "star",
+    "worker_state",
+)
+
+# Where each name lives. A worker process imports this package too, so nothing is imported before it is used.
+_HOMES = {
+    ".default": ("close_default_session", "run", "run_parallel"),
+    ".errors": tuple(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled")))
+    + ("UnpicklableFunction", "UnpicklableItem", "UnpicklableResult"),
+    ".functions": ("call", "star"),
+    ".model": ("Decision", "Reason", "SessionStatistics", "Strategy"),
+    ".session": ("ParallelSession",),
+    ".settings": ("CallOptions", "ParallelConfig"),
+    ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "worker_state"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

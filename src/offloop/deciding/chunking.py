@@ -1,0 +1,61 @@
+"""How many items travel together."""
+
+from __future__ import annotations
+
+import math
+
+TARGET_S = 0.015  # a chunk's work: a round trip of 0.1 ms costs less than 1 % of it, and a cancel waits no longer
+BUDGET_S = 3 * TARGET_S  # a chunk that runs longer was misjudged; it hands the rest back
+SHARES = 4  # a chunk is at most this part of what each worker still has to do, so that all finish together
+MAX_ITEMS = 1 << 14  # more are not pickled on the loop, see wire/pickling.py
+
+
+def next_size(item_s: float | None, remaining: int | None, lanes: int) -> int:
+    """Return how many items the next chunk takes.
+
+    Guided self-scheduling (Polychronopoulos and Kuck, 1987) with an upper limit by time: chunks shrink as the work
+    runs out, down to single items.
+
+    Args:
+        item_s: Measured seconds per item; None before the first measurement, which takes a single item.
+        remaining: Items that are not yet sent; None where it isn't known.
+        lanes: Lanes that take part.
+    """
+    if item_s is None:
+        return 1
+    size = MAX_ITEMS if item_s <= 0 else min(MAX_ITEMS, max(1, int(TARGET_S / item_s)))
+    if remaining is not None:
+        size = min(size, math.ceil(remaining / (SHARES * lanes)))
+    return max(1, size)
+
+
+def may_queue_second(remaining: int | None, size: int, lanes: int) -> bool:
+    """Whether a lane may be sent a second chunk while it is on the first.
+
+    It then never waits for the loop. Near the end it must not: a chunk that waits behind a long item is one that an
+    idle lane could have taken.
+    """
+    return remaining is None or remaining > 2 * lanes * size
+
+
+class Pace:
+    """Seconds per item as measured so far; older chunks count less and less, so that a change of cost is followed."""
+
+    __slots__ = ("_items", "_seconds")
+
+    _MEMORY = 0.7  # a guess: five chunks back still count for a sixth
+
+    def __init__(self, item_s: float | None = None) -> None:
+        self._seconds = item_s or 0.0
+        self._items = 0.0 if item_s is None else 1.0
+
+    @property
+    def item_s(self) -> float | None:
+        """Seconds per item; None before the first measurement."""
+        return self._seconds / self._items if self._items else None
+
+    def measured(self, items: int, seconds: float) -> None:
+        """Take in what a chunk took."""
+        if items:
+            self._seconds = self._seconds * self._MEMORY + seconds
+            self._items = self._items * self._MEMORY + items

@@ -1,0 +1,24 @@
+"""Random numbers that depend on seed and index only: not on strategy, workers, chunks or retries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Seeded:
+    """Calls fn with a generator of the item's own, the one that ``SeedSequence(seed).spawn(n)[index]`` gives.
+
+    Args:
+        fn: Takes an item and ``rng=``.
+        seed: As `numpy.random.SeedSequence` takes it.
+    """
+
+    def __init__(self, fn: Callable[..., Any], seed: int) -> None:
+        self.fn, self.seed = fn, seed
+
+    def __call__(self, index: int, item: Any) -> Any:
+        """Execute one item."""
+        from numpy.random import SeedSequence, default_rng
+
+        return self.fn(item, rng=default_rng(SeedSequence(self.seed, spawn_key=(index,))))

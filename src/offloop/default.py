@@ -1,0 +1,60 @@
+"""The process-wide session behind the module-level functions."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from .session import ParallelSession
+
+_lock = threading.Lock()
+_session: ParallelSession | None = None
+
+
+def default_session() -> ParallelSession:
+    """Return the process-wide session, opened at its first use.
+
+    Its workers are reused from call to call, from whatever event loop; they end themselves after
+    ``OFFLOOP_IDLE_TIMEOUT_S`` without work, and at the end of the process.
+    """
+    global _session
+    if _session is None:
+        with _lock:
+            if _session is None:
+                _session = ParallelSession().open()
+    return _session
+
+
+async def close_default_session() -> None:
+    """End the workers of the process-wide session and return when they are gone; its next use opens another."""
+    global _session
+    with _lock:
+        session, _session = _session, None
+    if session is not None:
+        await session.aclose()
+
+
+if TYPE_CHECKING:
+    _typed: ParallelSession
+    run = _typed.run
+    run_parallel = _typed.run_parallel
+else:
+
+    async def run(fn: Any, *args: Any, **options: Any) -> Any:
+        """Call ``fn(*args)`` off the loop, on the process-wide session; see `ParallelSession.run`."""
+        return await default_session().run(fn, *args, **options)
+
+    async def run_parallel(fn: Any, items: Any, **options: Any) -> Any:
+        """Call ``fn(item)`` for every item, on the process-wide session; see `ParallelSession.run_parallel`."""
+        return await default_session().run_parallel(fn, items, **options)
+
+
+def _after_fork_in_child() -> None:
+    global _session, _lock
+    _lock = threading.Lock()
+    _session = None  # its workers are the parent's
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

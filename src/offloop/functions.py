@@ -1,0 +1,62 @@
+"""What may be passed as fn, and the wrappers for its arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from .errors import AsyncFunctionError
+from .wire.pickling import function_name, wrapped
+
+R = TypeVar("R")
+
+
+class star(Generic[R]):
+    """Make a function of one item, a tuple of arguments, out of a function of several.
+
+    ``run_parallel(star(pow), [(2, 3), (2, 4)])`` returns ``[8, 16]``.
+    """
+
+    __slots__ = ("fn",)
+
+    def __init__(self, fn: Callable[..., R]) -> None:
+        self.fn = fn
+
+    def __call__(self, arguments: Iterable[Any]) -> R:
+        """Call the function with these arguments."""
+        return self.fn(*arguments)
+
+
+class call(partial[R]):
+    """A call to be made elsewhere: a function with all its arguments, keyword arguments included.
+
+    ``session.run(call(fit, X, y, alpha=0.1))`` runs ``fit(X, y, alpha=0.1)``.
+    """
+
+    __slots__ = ()
+
+
+def check_function(fn: Any) -> None:
+    """Refuse what can't be executed in a worker.
+
+    Raises:
+        TypeError: It isn't callable.
+        AsyncFunctionError: It is async.
+    """
+    if not callable(fn):
+        raise TypeError(f"fn must be callable, not {type(fn).__name__}")
+    inner: Any = fn
+    while inner is not None:
+        if _is_async(inner):
+            raise AsyncFunctionError(function_name(fn))
+        inner = wrapped(inner)
+
+
+def _is_async(fn: Any) -> bool:
+    # The flags are read by hand for plain functions: this runs at every call, and inspect takes five times as long.
+    code = getattr(fn, "__code__", None)
+    if code is not None:
+        return bool(code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))

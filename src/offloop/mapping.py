@@ -1,0 +1,464 @@
+"""One run: its items from the source to the lanes, their outcomes to the sink, and every item accounted for.
+
+    source ──take──► chunk ──encode──► ready ──lease──► lane ──report──► outcomes ──► sink
+       ▲                ▲                                 │
+       └── puller       └──────── back: refused, cut short, or lost with its worker
+
+States of an item: in the source, queued (taken), sent (on a lane), then done, failed or cancelled. Every entrance —
+a single call, a map — is this engine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+from anyio.lowlevel import RunVar
+
+from .deciding.chunking import BUDGET_S, MAX_ITEMS, Pace, may_queue_second, next_size
+from .deciding.recovery import recover
+from .errors import AsyncFunctionError, OffloopError, UnpicklableFunction, UnpicklableItem, WorkerCrashed
+from .events import ItemRetried, WorkerDied
+from .settings import CallOptions
+from .sources import Source
+from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refused, Report
+from .telemetry import emit
+from .wire.pickling import dumps, find_unpicklable, is_plain, pack_function, travels_by_name
+from .wire.status_page import OVER, UNPACKING
+
+TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
+_PROBE_ITEMS = 1024  # enough to time items of 0.1 µs
+_PORTERS = 2  # tasks that pickle and unpickle in threads, so that lanes need not wait for it
+
+Sink = Callable[[Outcomes], None]
+R = TypeVar("R")
+
+
+class Tally:
+    """Counts of a run, or of a session."""
+
+    __slots__ = ("busy_s", "completed", "crashes", "failed", "retried", "submitted")
+
+    def __init__(self) -> None:
+        self.submitted = self.completed = self.failed = self.retried = self.crashes = 0
+        self.busy_s = 0.0
+
+    @property
+    def cancelled(self) -> int:
+        """Items that were taken in and have no outcome."""
+        return self.submitted - self.completed - self.failed
+
+    def add(self, other: Tally) -> None:
+        """Add another's counts."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Run:
+    """Executes the items of a source; made for one run.
+
+    Args:
+        job: What all its chunks share.
+        source: The items.
+        options: How to execute them.
+        sink: Gets every outcome once, in no particular order.
+    """
+
+    def __init__(self, job: Job, source: Source, options: CallOptions, sink: Sink) -> None:
+        self.tally = Tally()
+        self.pace = Pace()
+        self.error: Exception | None = None  # what ends the run
+        self._job, self._source, self._options, self._sink = job, source, options, sink
+        self._lanes = 1
+        self._next_index = 0
+        self._back: deque[Chunk] = deque()  # taken from the source, not on a lane
+        self._ready: deque[Chunk] = deque()  # encoded by a porter
+        self._arrived: deque[Report] = deque()  # reports that a porter must unpack
+        self._changed: anyio.Event | None = None  # set when there may be something to do for a task that waits
+        self._scope: anyio.CancelScope | None = None
+        self._needs_porters = False
+        self._has_porters = False
+
+    def use(self, lanes: int) -> None:
+        """Let so many lanes take part."""
+        self._lanes = lanes
+
+    # --- entrances ---------------------------------------------------------------------------------------------------
+
+    async def probe(self, backend: Backend, seconds: float) -> None:
+        """Execute the first items for about so long, in one turn; the rest stays where it is."""
+        if self._source.n_ready == 0:
+            await self._source.pull(1)
+        chunk = self._take(_PROBE_ITEMS)
+        if chunk is None:
+            return
+        async with backend.lease(self._options.grace_s) as lane:
+            lane.send(self._job, chunk, seconds)
+            await self._follow(lane)
+
+    async def single(self, backend: Backend) -> None:
+        """Execute the one item of a single call, without tasks of its own."""
+        if backend.is_remote:
+            await self.pack()
+        while not self.is_over and (chunk := self._take(1)) is not None:
+            if backend.is_remote and not self._encode_inline(chunk):
+                await self._encode(chunk)
+                if chunk.data is None:
+                    continue
+            async with backend.lease(self._options.grace_s) as lane:
+                lane.send(self._job, chunk, 0.0)
+                await self._follow(lane)
+            while self._arrived:
+                await self._unpack(self._arrived.popleft())
+
+    async def drive(self, backend: Backend) -> None:
+        """Execute all items on as many lanes as take part; returns when each has its outcome, or the run has failed."""
+        try:
+            if backend.is_remote:
+                await self.pack()
+            async with anyio.create_task_group() as tasks:
+                self._scope = tasks.cancel_scope
+                if self.is_over:
+                    return
+                if self._source.n_ready is not None:
+                    tasks.start_soon(self._pull)
+                for _ in range(self._lanes):
+                    tasks.start_soon(self._serve_lane, backend, tasks)
+        finally:
+            self._scope = None
+            await self._source.aclose()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        if self.error is not None:
+            return True
+        tally = self.tally
+        return self._source.is_exhausted and tally.completed + tally.failed == tally.submitted
+
+    @property
+    def remaining(self) -> int | None:
+        """Items that are on no lane yet; None where it isn't known."""
+        remaining = self._source.remaining
+        return None if remaining is None else remaining + sum(len(chunk.items) for chunk in self._back)
+
+    # --- the function ------------------------------------------------------------------------------------------------
+
+    async def pack(self) -> None:
+        """Pickle the function, off the loop unless it travels by its name alone.
+
+        Raises:
+            UnpicklableFunction: It can't be pickled.
+        """
+        job = self._job
+        if job.packed is not None:
+            return
+        try:
+            job.packed = await self._packed()
+        except Exception as error:
+            path, kind = await _in_thread(find_unpicklable, job.fn, "fn")
+            raise UnpicklableFunction("the function", path, kind, job.name) from error
+
+    async def _packed(self) -> Any:
+        fn = self._job.fn
+        return pack_function(fn) if travels_by_name(fn) else await _in_thread(pack_function, fn)
+
+    # --- items to lanes ----------------------------------------------------------------------------------------------
+
+    def _take(self, limit: int | None = None) -> Chunk | None:
+        """Return the next items to execute, if any are at hand."""
+        if self._back:
+            chunk = self._back.popleft()
+            size = self._size()
+            if len(chunk.items) > size and chunk.data is None:
+                self._back.appendleft(chunk.part(chunk.start + size, chunk.end))
+                chunk = chunk.part(chunk.start, chunk.start + size)
+            return chunk
+        items = self._source.take(limit or self._size())
+        if not items:
+            return None
+        chunk = Chunk(self._next_index, items)
+        self._next_index += len(items)
+        self.tally.submitted += len(items)
+        return chunk
+
+    def _size(self) -> int:
+        return self._options.chunk_size or next_size(self.pace.item_s, self.remaining, self._lanes)
+
+    def _encode_inline(self, chunk: Chunk) -> bool:
+        """Pickle items on the loop if that is quick and runs nobody's code."""
+        if chunk.data is None and is_plain(chunk.items):
+            chunk.data = dumps(chunk.items)
+        return chunk.data is not None
+
+    async def _encode(self, chunk: Chunk) -> None:
+        """Pickle items in a thread; those that can't be are failed, and the others go back if there were any such."""
+        try:
+            chunk.data = await _in_thread(dumps, chunk.items)
+            return
+        except Exception as error:
+            bad = await _in_thread(self._unpicklable, chunk, error)
+        good = chunk.start
+        for index, failure in (*bad.items(), (chunk.end, None)):
+            if index > good:
+                self._back.append(chunk.part(good, index))
+            good = index + 1
+            if failure is not None:
+                self._store(Outcomes(index, [None], {index: failure}))
+
+    def _unpicklable(self, chunk: Chunk, error: Exception) -> dict[int, Exception]:
+        bad: dict[int, Exception] = {}
+        for index, item in enumerate(chunk.items, chunk.start):
+            try:
+                dumps(item)
+            except Exception as cause:
+                path, kind = find_unpicklable(item, f"items[{index}]")
+                bad[index] = failure = UnpicklableItem(f"items[{index}]", path, kind, self._job.name)
+                failure.__cause__ = cause
+        if not bad:  # each alone can be pickled, but not together: a state that changes, or too deep
+            bad[chunk.start] = failure = UnpicklableItem(
+                f"items[{chunk.start}]", f"items[{chunk.start}…{chunk.end - 1}]", "together", self._job.name
+            )
+            failure.__cause__ = error
+        return bad
+
+    def _next_for(self, backend: Backend) -> Chunk | None:
+        """Return a chunk that can be sent now, if there is one."""
+        if self._ready:
+            chunk = self._ready.popleft()
+            self._notify()  # there is room for another
+            return chunk
+        if self._needs_porters and backend.is_remote:
+            return None
+        chunk = self._take()
+        if chunk is None or not backend.is_remote or self._encode_inline(chunk):
+            return chunk
+        self._back.appendleft(chunk)
+        self._needs_porters = True
+        self._notify()
+        return None
+
+    def _may_have_work(self, backend: Backend) -> bool:
+        if self._ready:
+            return True
+        if self._needs_porters and backend.is_remote:
+            return False
+        if self._back:
+            return True
+        return not self._source.is_exhausted and self._source.n_ready != 0
+
+    async def _pull(self) -> None:
+        try:
+            await self._keep_at_hand()
+        except Exception as error:  # the source's own: it ends the run
+            self._fail(error)
+
+    async def _keep_at_hand(self) -> None:
+        """Read items ahead, as many as outcomes make room for."""
+        source, tally = self._source, self.tally
+        while not source.is_exhausted:
+            window = 4 * self._lanes * self._size()
+            open_items = tally.submitted - tally.completed - tally.failed + (source.n_ready or 0)
+            if open_items >= window:
+                await self._wait()
+                continue
+            await source.pull(window - open_items)
+            self._notify()
+            if source.is_exhausted and self.is_over:
+                self._finish()
+
+    # --- lanes -------------------------------------------------------------------------------------------------------
+
+    async def _serve_lane(self, backend: Backend, tasks: TaskGroup) -> None:
+        """Lease a lane for a turn, again and again, while there is work for it."""
+        while not self.is_over:
+            if self._needs_porters:
+                self._start_porters(backend, tasks)
+            if not self._may_have_work(backend) or len(self._arrived) > 2 * self._lanes:
+                await self._wait()
+                continue
+            try:
+                async with backend.lease(self._options.grace_s) as lane:
+                    await self._turn(lane, backend)
+            except OffloopError as error:  # no lane can be had
+                self._fail(error)
+
+    async def _turn(self, lane: Lane, backend: Backend) -> None:
+        ends = monotonic() + TURN_S
+        self._fill(lane, backend)
+        while lane.in_flight:
+            await self._step(lane)
+            if self.error is not None:
+                return
+            if not (backend.has_waiters and monotonic() > ends) and len(self._arrived) <= self._lanes:
+                self._fill(lane, backend)
+
+    def _fill(self, lane: Lane, backend: Backend) -> None:
+        """Send the lane what it should have in flight."""
+        while len(lane.in_flight) < 2:
+            if lane.in_flight and not may_queue_second(self.remaining, len(lane.in_flight[0].items), self._lanes):
+                return
+            chunk = self._next_for(backend)
+            if chunk is None:
+                return
+            lane.send(self._job, chunk, 0.0 if self._options.chunk_size else BUDGET_S)
+
+    async def _follow(self, lane: Lane) -> None:
+        while lane.in_flight and self.error is None:
+            await self._step(lane)
+
+    async def _step(self, lane: Lane) -> None:
+        chunk = lane.in_flight[0]
+        try:
+            report = await lane.receive()
+        except LaneLost as lost:
+            self._recover(lost)
+        else:
+            self._note(lane, chunk, report)
+
+    def _note(self, lane: Lane, chunk: Chunk, report: Report) -> None:
+        """Take in what a lane tells of a chunk."""
+        if report.refused is not None:
+            self._refused(lane, chunk, report.refused)
+            return
+        chunk.done += report.count
+        if report.is_last:
+            self.tally.busy_s += report.elapsed_s
+            self.pace.measured(chunk.done, report.elapsed_s)
+            if chunk.done < len(chunk.items):
+                self._back.append(chunk.part(chunk.start + chunk.done, chunk.end))
+        if report.is_inline:
+            self._store(report.outcomes())
+        else:
+            self._arrived.append(report)
+            self._needs_porters = True
+        self._notify()
+
+    def _refused(self, lane: Lane, chunk: Chunk, refused: Refused) -> None:
+        if refused.error is not None:
+            self._fail(refused.error)
+            return
+        if refused.retire:
+            lane.kill()
+        if refused.by_value:
+            self._job.distrust_name()
+        if refused.one_by_one:
+            self._back.extend(chunk.part(index, index + 1) for index in range(chunk.start, chunk.end))
+        else:
+            self._back.append(chunk)
+        self._notify()
+
+    # --- outcomes ----------------------------------------------------------------------------------------------------
+
+    def _store(self, outcomes: Outcomes) -> None:
+        """Hand outcomes to the sink, and end the run if that is what a failure means."""
+        n_failed = len(outcomes.failures)
+        self.tally.failed += n_failed
+        self.tally.completed += len(outcomes.values) - n_failed
+        self._sink(outcomes)
+        if n_failed:
+            first = min(outcomes.failures)
+            error = outcomes.failures[first]
+            if self._options.on_error == "raise" or isinstance(error, AsyncFunctionError):
+                self._fail(error)
+        if self.is_over:
+            self._finish()
+
+    def _fail(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
+        self._finish()
+
+    def _finish(self) -> None:
+        """Stop every task of the run: those that wait for work or a lane, and after a failure those that execute."""
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def _unpack(self, report: Report) -> None:
+        self._store(await _in_thread(report.outcomes))
+
+    def _recover(self, lost: LaneLost) -> None:
+        """Put back what a broken lane did not finish, and fail what may not run again."""
+        self.tally.crashes += any(begun is not None for _, begun in lost.begun)
+        for chunk, begun in lost.begun:
+            first = chunk.start + chunk.done
+            plan = recover(
+                start=first, end=chunk.end, begun=begun, deaths=chunk.deaths, retries=self._options.retries
+            )
+            self._tell_of_death(lost, begun)
+            for start, end in plan.again:
+                self._back.append(chunk.part(start, end))
+            for start, end in plan.alone:
+                self._retry_alone(chunk, start, end)
+            for start, end in plan.lost:
+                crashes: dict[int, Exception] = {
+                    index: WorkerCrashed(index, index, lost.exit_code, self._job.name) for index in range(start, end)
+                }
+                self._store(Outcomes(start, [None] * (end - start), crashes))
+        self._notify()
+
+    def _retry_alone(self, chunk: Chunk, start: int, end: int) -> None:
+        for index in range(start, end):
+            alone = chunk.part(index, index + 1)
+            alone.deaths = chunk.deaths + 1
+            self._back.append(alone)
+            self.tally.retried += 1
+            emit(ItemRetried(fn=self._job.name, item=index, deaths=alone.deaths))
+
+    def _tell_of_death(self, lost: LaneLost, begun: int | None) -> None:
+        if begun is not None:
+            item = begun if begun not in (OVER, UNPACKING) else None
+            crash = WorkerCrashed(0, 0, lost.exit_code, self._job.name)
+            emit(WorkerDied(fn=self._job.name, exit_code=lost.exit_code, signal=crash.signal, item=item))
+
+    # --- porters -----------------------------------------------------------------------------------------------------
+
+    def _start_porters(self, backend: Backend, tasks: TaskGroup) -> None:
+        if not self._has_porters:
+            self._has_porters = True
+            for _ in range(_PORTERS):
+                tasks.start_soon(self._carry, backend)
+
+    async def _carry(self, backend: Backend) -> None:
+        """Unpack what has arrived, and keep encoded chunks ready, one for each lane."""
+        while not self.is_over:
+            if self._arrived:
+                await self._unpack(self._arrived.popleft())
+                self._notify()
+            elif backend.is_remote and len(self._ready) < self._lanes and (chunk := self._take()) is not None:
+                if not self._encode_inline(chunk):
+                    await self._encode(chunk)
+                if chunk.data is not None:
+                    self._ready.append(chunk)
+                self._notify()
+            else:
+                await self._wait()
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def _wait(self) -> None:
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
+
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("offloop_porters")
+_MAX_THREADS = 4  # pickling holds the GIL for most of its time, so that more would not be faster
+
+
+async def _in_thread(work: Callable[..., R], *args: Any) -> R:
+    """Call in a thread; when cancelled, leave it to end by itself: it touches nothing that anybody else uses."""
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(_MAX_THREADS)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=limiter)

@@ -1,0 +1,264 @@
+"""A lane to a worker process: frames out without blocking, frames in by waiting on the loop."""
+
+from __future__ import annotations
+
+import selectors
+from collections import OrderedDict, deque
+from time import monotonic
+from typing import Any, NamedTuple
+
+import anyio
+
+from ..errors import UnpicklableFunction, UnpicklableResult
+from ..strategies.base import Chunk, Job, LaneLost, Outcomes, Refused
+from ..wire.failures import PackedFailure, type_name, unpack_failure
+from ..wire.frames import Flag, Frame, FrameReader, Kind, ProtocolError, Refusal, pack_header
+from ..wire.pickling import INLINE_BYTES, loads
+from ..wire.status_page import CANCEL, ITEM, last_begun
+from .worker import Worker
+
+# What a worker keeps of functions that it may be asked for again; the parent drops the least recently used.
+_MAX_FUNCTIONS = 256
+_MAX_FUNCTION_BYTES = 64 << 20
+
+_BURST = 4  # reads and writes in a row before the loop gets its turn; each moves at most a socket buffer, about 200 kB
+_JOIN = 1 << 16  # up to here header and payload are joined for one write
+
+
+class WorkerReport(NamedTuple):
+    """A frame of outcomes."""
+
+    frame: Frame
+    chunk: Chunk
+    name: str
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the last news of the chunk."""
+        return bool(self.frame.header.flags & Flag.LAST)
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether unpacking is quick and runs nobody's code."""
+        header = self.frame.header
+        return header.kind == Kind.VALUES and header.flags & Flag.PLAIN != 0 and header.length <= INLINE_BYTES
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that the chunk has run so far."""
+        return self.frame.header.duration_ns / 1e9
+
+    @property
+    def count(self) -> int:
+        """How many items have their outcome in here."""
+        return self.frame.header.count
+
+    @property
+    def refused(self) -> Refused | None:
+        """Why the chunk was not executed, if so."""
+        header, payload = self.frame
+        if header.kind != Kind.REFUSED:
+            return None
+        why = payload[0]
+        if why == Refusal.STALE:
+            return Refused(by_value=True, retire=True)
+        if why == Refusal.UNREADABLE:
+            return Refused(one_by_one=True)
+        packed = PackedFailure(*loads(payload[1:]))
+        cause = f"unpickling in the worker raised {packed.type_name}: {packed.message}"
+        return Refused(error=UnpicklableFunction("the function", "fn", cause, self.name))
+
+    def outcomes(self) -> Outcomes:
+        """Unpack what became of the items."""
+        header, payload = self.frame
+        if header.kind == Kind.FAILURE:
+            error = unpack_failure(PackedFailure(*loads(payload)), header.start, self.name)
+            return Outcomes(header.start, [None], {header.start: error})
+        values = loads(payload) if header.length else []
+        if header.flags & Flag.PLAIN:
+            return Outcomes(header.start, values, {})
+        return self._unpacked(header.start, values)
+
+    def _unpacked(self, start: int, packed: list[bytes]) -> Outcomes:
+        """Unpack values one by one: one that can't be rebuilt fails its own item alone."""
+        values: list[Any] = []
+        failures: dict[int, Exception] = {}
+        for index, data in enumerate(packed, start):
+            try:
+                values.append(loads(data))
+            except BaseException as error:
+                where = f"unpickling raised {type_name(error)}"
+                failures[index] = unreadable = UnpicklableResult(f"the result of items[{index}]", "result", where, self.name)
+                unreadable.__cause__ = error
+                values.append(None)
+        return Outcomes(start, values, failures)
+
+
+class WorkerLane:
+    """The near end of a lane; used by whoever leases it, one at a time."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.in_flight: deque[Chunk] = deque()
+        self._names: dict[int, str] = {}  # of the functions in flight, by epoch
+        self._socket = worker.lane
+        self._reader = FrameReader()
+        self._out: deque[memoryview] = deque()
+        self._epoch = 0
+        self._known: OrderedDict[bytes, int] = OrderedDict()  # digests that the worker keeps, with their bytes
+        self._known_bytes = 0
+        # One descriptor to wait on, whether the lane has news or the process has died: a grandchild that holds the
+        # lane's far end would hide the latter.
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._socket, selectors.EVENT_READ)
+        death = worker.fileno_of_death()
+        if death is not None:
+            self._selector.register(death, selectors.EVENT_READ)
+        self._waits_to_write = False
+        self._is_lost = False
+
+    def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
+        """Have a chunk executed; see `Lane`."""
+        assert job.packed is not None
+        assert chunk.data is not None
+        digest = job.packed.digest
+        if digest in self._known:
+            self._known.move_to_end(digest)
+        else:
+            self._teach(digest, job.packed.data)
+        self._epoch += 1
+        chunk.epoch = self._epoch
+        header = pack_header(
+            Kind.TASK,
+            len(digest) + len(chunk.data),
+            flags=job.flags,
+            run=job.run,
+            epoch=self._epoch,
+            start=chunk.start,
+            count=len(chunk.items),
+            duration_ns=int(budget_s * 1e9),
+        )
+        self._write(header + digest, chunk.data)
+        self.in_flight.append(chunk)
+        self._names[self._epoch] = job.name
+        self._flush()
+
+    def _teach(self, digest: bytes, data: bytes) -> None:
+        """Send a function, and have the worker drop those that it was not asked for longest."""
+        self._known[digest] = len(data)
+        self._known_bytes += len(data)
+        while len(self._known) > _MAX_FUNCTIONS or (self._known_bytes > _MAX_FUNCTION_BYTES and len(self._known) > 1):
+            dropped, size = self._known.popitem(last=False)
+            self._known_bytes -= size
+            self._write(pack_header(Kind.FORGET, len(dropped)), dropped)
+        self._write(pack_header(Kind.FUNCTION, len(digest) + len(data)) + digest, data)
+
+    def _write(self, header: bytes, payload: bytes) -> None:
+        if len(payload) < _JOIN:
+            self._out.append(memoryview(header + payload))
+        else:
+            self._out.append(memoryview(header))
+            self._out.append(memoryview(payload))
+
+    def _flush(self) -> None:
+        """Write what the socket takes; `receive` goes on with the rest."""
+        out = self._out
+        for _ in range(_BURST):
+            if not out:
+                break
+            try:
+                sent = self._socket.send(out[0])
+            except BlockingIOError:
+                break
+            except OSError:  # the worker is gone; `receive` tells
+                out.clear()
+                break
+            if sent == len(out[0]):
+                out.popleft()
+            else:
+                out[0] = out[0][sent:]
+        if bool(out) is not self._waits_to_write:
+            self._waits_to_write = bool(out)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if out else 0)
+            self._selector.modify(self._socket, events)
+
+    async def receive(self) -> WorkerReport:
+        """Return the next news; see `Lane`."""
+        reader = self._reader
+        reads = _BURST  # so that the first step is to wait: news is never there already when a caller begins
+        while True:
+            try:
+                frame = reader.next_frame()
+            except ProtocolError:
+                raise await self._lost() from None
+            if frame is not None:
+                return self._report(frame)
+            if self._out:
+                self._flush()
+            if reads >= _BURST:
+                reads = 0
+                await anyio.wait_readable(self._selector.fileno())
+            count = self._read(reader)
+            if count == 0 or (count is None and not self.worker.is_alive):
+                raise await self._lost()
+            if count is None:
+                reads = _BURST
+            else:
+                reader.received(count)
+                reads += 1
+
+    def _read(self, reader: FrameReader) -> int | None:
+        """Return how many bytes came: 0 at the end of the lane, None if there are none yet."""
+        try:
+            return self._socket.recv_into(reader.writable())
+        except BlockingIOError:
+            return None
+        except OSError:
+            return 0
+
+    def _report(self, frame: Frame) -> WorkerReport:
+        chunk = self.in_flight[0]
+        header = frame.header
+        name = self._names[chunk.epoch]
+        if header.flags & Flag.LAST:
+            self.in_flight.popleft()
+            del self._names[chunk.epoch]
+        return WorkerReport(frame, chunk, name)
+
+    async def _lost(self) -> LaneLost:
+        """Return what is known of the worker's end."""
+        self._is_lost = True
+        exit_code = None
+        deadline = monotonic() + 1.0
+        while (exit_code := self.worker.exit_code()) is None and monotonic() < deadline:
+            await anyio.sleep(0.002)  # the lane closes a moment before the process can be reaped
+        word = self.worker.words[ITEM]
+        begun = [(chunk, last_begun(word, chunk.epoch)) for chunk in self.in_flight]
+        self.in_flight.clear()
+        return LaneLost(begun, exit_code)
+
+    async def abandon(self, grace_s: float) -> bool:
+        """Stop what is in flight and say whether the lane may be leased again; see `Lane`."""
+        self.worker.words[CANCEL] = self._epoch
+        with anyio.move_on_after(grace_s):
+            try:
+                while self.in_flight:
+                    await self.receive()
+            except LaneLost:
+                return False
+        return self.is_usable
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether nothing is under way on the lane, so that another may lease it."""
+        return not (self.in_flight or self._out or self._is_lost) and self._reader.is_empty
+
+    def kill(self) -> None:
+        """End the worker at once, whatever it is doing."""
+        self._is_lost = True
+        self.worker.kill()
+
+    def close(self) -> None:
+        """Free this process's descriptors of it. Idempotent."""
+        self._selector.close()
+        self.worker.close()

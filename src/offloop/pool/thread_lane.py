@@ -1,0 +1,194 @@
+"""A lane to a thread of this process."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+import anyio
+from anyio.lowlevel import current_token
+
+from ..strategies.base import Chunk, Job, Outcomes, Refused
+from ..wire import status_page
+from ..wire.failures import add_notes, raisable_here
+from ..worker.execute import execute
+from ..worker.task import Task, current
+from .pool import poster
+
+
+class ThreadReport(NamedTuple):
+    """Outcomes as they are."""
+
+    start: int
+    values: list[Any]
+    failures: dict[int, Exception]
+    elapsed_s: float
+    is_last: bool
+    refused: Refused | None = None
+    is_inline: bool = True
+
+    @property
+    def count(self) -> int:
+        """How many items have their outcome in here."""
+        return len(self.values)
+
+    def outcomes(self) -> Outcomes:
+        """Return what became of the items."""
+        return Outcomes(self.start, self.values, self.failures)
+
+
+class _Order(NamedTuple):
+    """A chunk on its way to the thread, and the way back."""
+
+    job: Job
+    chunk: Chunk
+    epoch: int
+    budget_s: float
+    post: Any
+
+
+class ThreadLane:
+    """A thread that executes chunks; used by whoever leases it, one at a time.
+
+    Args:
+        name: Of the thread.
+        idle_timeout_s: The thread asks `on_idle` after so long without work, and ends if that returns True.
+        on_idle: Takes the lane out of its pool, if nobody uses it.
+    """
+
+    def __init__(self, name: str, idle_timeout_s: float, on_idle: Any) -> None:
+        self.in_flight: deque[Chunk] = deque()
+        self._words = status_page.new_page(bytearray(status_page.SIZE))
+        self._epoch = 0
+        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
+        self._reports: deque[ThreadReport] = deque()
+        self._event: anyio.Event | None = None
+        self._idle_timeout_s, self._on_idle = idle_timeout_s, on_idle
+        self.nested: Any = None  # where a run that an item of this thread starts finds its own local thread
+        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self.thread.start()
+
+    def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
+        """Have a chunk executed; see `Lane`."""
+        self._epoch += 1
+        chunk.epoch = self._epoch
+        self.in_flight.append(chunk)
+        self._orders.put(_Order(job, chunk, self._epoch, budget_s, poster(current_token().native_token)))
+
+    async def receive(self) -> ThreadReport:
+        """Return the next news; see `Lane`."""
+        while not self._reports:
+            self._event = event = anyio.Event()
+            if not self._reports:  # else it came in between, and nobody would set the event
+                await event.wait()
+        report = self._reports.popleft()
+        if report.is_last:
+            self.in_flight.popleft()
+        return report
+
+    def _arrived(self) -> None:
+        if self._event is not None:
+            self._event.set()
+
+    async def abandon(self, grace_s: float) -> bool:
+        """Stop what is in flight; a thread whose item does not stop in time is left alone and not used again."""
+        self._words[status_page.CANCEL] = self._epoch
+        with anyio.move_on_after(grace_s):
+            while self.in_flight:
+                await self.receive()
+        return not self.in_flight
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether nothing is under way on the lane."""
+        return not self.in_flight
+
+    def kill(self) -> None:
+        """Let the thread end once its item does; it can't be killed."""
+        self._words[status_page.CANCEL] = self._epoch
+        self._orders.put(None)
+
+    def close(self) -> None:
+        """Nothing to free: a thread has no descriptors."""
+
+    def _work(self) -> None:
+        try:
+            self._execute_orders()
+        finally:
+            if self.nested is not None:
+                self.nested.pool.close()
+
+    def _execute_orders(self) -> None:
+        while True:
+            try:
+                order = self._orders.get(timeout=self._idle_timeout_s)
+            except Empty:
+                if self._on_idle(self):
+                    return
+                continue
+            if order is None:
+                return
+            _Execution(order, self._words, self).run()
+            del order  # nothing of a run is kept while the thread waits
+
+    def deliver(self, report: ThreadReport, post: Any) -> None:
+        """Hand news to the loop that leases the lane."""
+        self._reports.append(report)
+        try:
+            post(self._arrived)
+        except RuntimeError:  # its loop is closed; the pool notices
+            pass
+
+
+class _Execution:
+    """One chunk in the thread; is itself where its outcomes go."""
+
+    def __init__(self, order: _Order, words: memoryview, lane: ThreadLane) -> None:
+        self._order, self._words, self._lane = order, words, lane
+
+    def run(self) -> None:
+        job, chunk, epoch, budget_s, _ = self._order
+        lanes_thread.lane = self._lane
+        try:
+            state = job.initializer.state()
+        except Exception as error:
+            self._deliver(ThreadReport(chunk.start, [], {}, 0.0, True, refused=Refused(error=error)))
+            return
+        rest = execute(
+            job.fn,
+            chunk.items,
+            start=chunk.start,
+            flags=job.flags,
+            budget_ns=int(budget_s * 1e9),
+            task=Task(self._words, epoch, state, False),
+            emit=self,
+        )
+        self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True))
+
+    def values(self, start: int, values: list[Any], elapsed_ns: int) -> None:
+        """Take what consecutive items returned."""
+        self._deliver(ThreadReport(start, values, {}, elapsed_ns / 1e9, False))
+
+    def failure(self, index: int, error: BaseException) -> None:
+        """Take what one item raised."""
+        raisable = raisable_here(error, index)
+        add_notes(raisable, index, self._order.job.name, "")
+        self._deliver(ThreadReport(index, [None], {index: raisable}, 0.0, False))
+
+    def _deliver(self, report: ThreadReport) -> None:
+        self._lane.deliver(report, self._order.post)
+
+
+class _LanesThread(threading.local):
+    lane: ThreadLane | None = None
+
+
+lanes_thread = _LanesThread()
+
+
+def current_thread_lane() -> ThreadLane | None:
+    """Return the lane whose item the calling thread is executing, if there is one."""
+    return lanes_thread.lane if current.task is not None else None
+

@@ -1,0 +1,325 @@
+"""One worker process: started, watched and reaped by loky, held by a lane and a lifeline.
+
+    this process                                        worker process
+    ┌──────────────┐  lane      (frames, both ways)     ┌─────────────┐
+    │ WorkerLane   │◄──────────────────────────────────►│ serve()     │
+    │              │  status page (shared memory)       │             │
+    │              │◄──────────────────────────────────►│             │
+    │              │  lifeline  (nothing, until the end)│             │
+    │              │───────────────────────────────────►│ O_ASYNC     │
+    │ executor ····│· loky: spawn, sentinel, reap ······│             │
+    └──────────────┘                                    └─────────────┘
+
+Each worker has an executor of its own, so that a crash or a kill breaks that one alone.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import OffloopError, WorkerInitError, WorkerStartError
+from ..wire import status_page
+from ..wire.failures import PackedFailure, unpack_failure
+from ..wire.frames import FrameReader, Kind
+from ..wire.pickling import loads
+
+_started: weakref.WeakSet[Worker] = weakref.WeakSet()  # all that may be alive, for exit and for forked children
+_registry_lock = threading.Lock()
+
+
+class Worker:
+    """A worker process and what ties it to this one; every method may be called from any thread."""
+
+    def __init__(self, executor: Any, lane: socket.socket, lifeline: socket.socket, memory: mmap.mmap) -> None:
+        self.lane = lane
+        self.words = status_page.new_page(memory)
+        self.pid = 0
+        self._executor = executor
+        self._process: Any = None  # loky's; knows how it ended
+        self._lifeline = lifeline
+        self._pidfd: int | None = None
+        self._lock = threading.Lock()
+        self._killed = False
+
+    @classmethod
+    def start(cls, init: bytes | None, *, env: Mapping[str, str], nice: int, idle_timeout_s: float) -> Worker:
+        """Start a process and return once it answers; blocks, so call it in a thread.
+
+        Args:
+            init: The pickled worker_init and its arguments.
+            env: Environment variables that it gets besides this process's.
+            nice: How much lower its scheduling priority is.
+            idle_timeout_s: It ends itself after so long without work.
+
+        Raises:
+            WorkerStartError: The process could not be started, or died before it answered.
+            WorkerInitError: worker_init raised.
+        """
+        try:
+            worker = cls._spawn(init, env, nice, idle_timeout_s)
+        except (OSError, RuntimeError, NotImplementedError) as error:
+            raise WorkerStartError(str(error)) from error
+        try:
+            worker._greet(init is not None)
+        except BaseException:
+            worker.kill()
+            worker.join()
+            worker.close()
+            raise
+        return worker
+
+    @classmethod
+    def _spawn(cls, init: bytes | None, env: Mapping[str, str], nice: int, idle_timeout_s: float) -> Worker:
+        from loky import ProcessPoolExecutor
+        from loky.backend.context import ctx_loky
+
+        from ..worker.serve import prepare, serve
+
+        lane, far_lane = socket.socketpair()
+        lifeline, far_lifeline = socket.socketpair()
+        page_fd = _memory_file("offloop-status", status_page.SIZE)
+        try:
+            memory = mmap.mmap(page_fd, status_page.SIZE)
+            executor = ProcessPoolExecutor(
+                max_workers=1,
+                context=ctx_loky,
+                timeout=None,
+                env=dict(env),
+                initializer=prepare,
+                initargs=(far_lane, far_lifeline, (far_lane.fileno(), far_lifeline.fileno()), nice),
+            )
+            worker = cls(executor, lane, lifeline, memory)
+            with _registry_lock:
+                _started.add(worker)
+            # The new process is in this process's group until it has run `prepare`: a Ctrl-C must not reach it.
+            masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                executor.submit(serve, init, idle_timeout_s)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+            worker._watch(*executor._processes.values())
+            socket.send_fds(lane, [b"\0"], [page_fd])
+        except BaseException:
+            lane.close()
+            lifeline.close()
+            raise
+        finally:
+            os.close(page_fd)
+            far_lane.close()
+            far_lifeline.close()
+        _kill_all_at_exit()
+        return worker
+
+    def _watch(self, process: Any) -> None:
+        self._process = process
+        self.pid = process.pid
+        if hasattr(os, "pidfd_open"):
+            self._pidfd = os.pidfd_open(self.pid)
+
+    def _greet(self, has_init: bool) -> None:
+        """Wait until the process answers; then nothing of it needs a name any more."""
+        reader = FrameReader()
+        while True:
+            while (frame := reader.next_frame()) is None:
+                count = self._receive_first(reader.writable())
+                if count == 0:
+                    raise self._died_early(has_init)
+                reader.received(count)
+            kind = frame.header.kind
+            if kind == Kind.HELLO:
+                _unlink_semaphores(self._executor)
+            elif kind == Kind.READY:
+                break
+            elif kind == Kind.INIT_FAILED:
+                raise unpack_init_failure(frame.payload)
+        self.lane.setblocking(False)
+
+    def _receive_first(self, view: memoryview) -> int:
+        """Receive in blocking mode, but notice a death that a grandchild's copy of the lane would hide."""
+        poll = select.poll()
+        poll.register(self.lane, select.POLLIN)
+        if self._pidfd is not None:
+            poll.register(self._pidfd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll()}
+        if self.lane.fileno() not in ready:
+            return 0
+        try:
+            return self.lane.recv_into(view)
+        except OSError:  # reset, or closed by `kill`
+            return 0
+
+    def _died_early(self, has_init: bool) -> OffloopError:
+        self._process.join(timeout=2.0)
+        how = f"its process ended with exit code {self.exit_code()} before it answered"
+        return WorkerInitError("worker_init", how) if has_init else WorkerStartError(how)
+
+    def fileno_of_death(self) -> int | None:
+        """Return a descriptor that becomes readable when the process ends, where the platform has one."""
+        return self._pidfd
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        with self._lock:
+            if self._killed:
+                return False
+            if self._pidfd is not None:
+                return not _is_readable(self._pidfd)
+        return bool(self._process.is_alive())
+
+    def exit_code(self) -> int | None:
+        """Return how the process ended, as `os.waitstatus_to_exitcode` gives it; None until it is reaped."""
+        code: int | None = self._process.exitcode
+        return code
+
+    def kill(self) -> None:
+        """End the process and its group, whatever they are doing; returns at once. Idempotent."""
+        with self._lock:
+            if self._killed:
+                return
+            self._killed = True
+            self._lifeline.close()  # here the kernel kills the group; see worker/lifeline.py
+            if self._pidfd is not None:
+                _kill_process(self._pidfd)
+            _kill_group(self.pid)
+
+    def close(self) -> None:
+        """Close what is left of this process's descriptors, after `kill`. Idempotent."""
+        with self._lock:
+            self.lane.close()
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
+
+    def join(self) -> None:
+        """Wait until the process is reaped and loky's threads for it have ended; blocks."""
+        self._executor.shutdown(wait=True, kill_workers=True)
+
+    def _forget(self) -> None:
+        """In a forked child: close this process's copies, so that the parent's lanes and lifelines are its own."""
+        self._killed = True
+        self.lane.close()
+        self._lifeline.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+
+def unpack_init_failure(payload: bytes | memoryview) -> Exception:
+    """Return the error that a failing worker_init sent."""
+    error = unpack_failure(PackedFailure(*loads(payload)), 0, "worker_init")
+    error.__notes__ = error.__notes__[1:]
+    return error
+
+
+def _is_readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _kill_process(pidfd: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _kill_group(pid: int) -> None:
+    """Kill what is left of a worker's group: children that it forked."""
+    if pid:
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def _memory_file(name: str, size: int) -> int:
+    """Return the descriptor of a file in memory that has no name in any file system."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile(prefix=name) as file:
+            fd = os.dup(file.fileno())
+    os.truncate(fd, size)
+    return fd
+
+
+def _unlink_semaphores(executor: Any) -> None:
+    """Take the names of loky's semaphores out of /dev/shm: both sides hold them open, nothing opens them again.
+
+    loky's own finalizers then find no file and only unregister them from its resource tracker.
+    """
+    from _multiprocessing import sem_unlink
+
+    queues = (executor._call_queue, executor._result_queue)
+    locks = [lock for queue in queues for lock in vars(queue).values()]
+    locks.append(executor._processes_management_lock)
+    locks += [process._worker_exit_lock for process in executor._processes.values()]
+    for lock in locks:
+        name = getattr(getattr(lock, "_semlock", None), "name", None)
+        if name is not None:
+            try:
+                sem_unlink(name)
+            except FileNotFoundError:
+                pass
+
+
+_exit_hook = threading.Lock()  # held for ever once the hook is registered
+
+
+def _kill_all_at_exit() -> None:
+    """Register, once and after loky's own hook so that it runs before it, the end of all workers.
+
+    Without it loky's hook would wait for `serve`, which does not end by itself.
+    """
+    if _exit_hook.acquire(blocking=False):
+        try:
+            threading._register_atexit(kill_all)  # type: ignore[attr-defined]
+        except RuntimeError:  # the interpreter is on its way out already
+            kill_all()
+
+
+def kill_all() -> None:
+    """Kill every worker that this process has started."""
+    with _registry_lock:
+        workers = list(_started)
+    for worker in workers:
+        worker.kill()
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock
+    _registry_lock = threading.Lock()
+    for worker in list(_started):
+        worker._forget()
+    _started.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def sweep_names_of_the_dead() -> None:
+    """Unlink semaphore names that processes killed while they started a worker have left behind."""
+    if sys.platform != "linux":
+        return
+    for entry in os.scandir("/dev/shm"):
+        _, _, rest = entry.name.partition("sem.loky-")
+        pid = rest.partition("-")[0]
+        if pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+            try:
+                if entry.stat().st_uid == os.getuid():
+                    os.unlink(entry.path)
+            except OSError:
+                continue

@@ -1,0 +1,416 @@
+"""A session: its settings, its workers, and the entrances to them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import warnings
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterable, Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, TypeVarTuple, Unpack, overload
+
+from .deciding.chunking import Pace
+from .deciding.decide import decide, worker_limit
+from .deciding.seeding import Seeded
+from .errors import SessionClosedError
+from .events import RunDecided, RunFellBack, RunFinished, WorkersCapped
+from .functions import check_function
+from .initializing import LocalInitializer
+from .mapping import Run, Sink, Tally
+from .model import Decision, Reason, SessionStatistics, Strategy, Workload
+from .sensing.environment import sense_environment
+from .sensing.host import sense_host, worker_environment
+from .settings import (
+    MAP_OPTIONS,
+    RUN_OPTIONS,
+    CallOptions,
+    MapOptions,
+    ParallelConfig,
+    RunOptions,
+    Settings,
+    resolve_options,
+    session_settings,
+)
+from .sources import Source, source_of
+from .strategies.base import Backend, Job, Outcomes
+from .strategies.processes import processes
+from .strategies.serial import local_thread
+from .strategies.threads import threads
+from .telemetry import emit, is_heard
+from .wire.frames import Flag
+from .wire.pickling import describe_function, function_name
+from .worker import task
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+Ts = TypeVarTuple("Ts")
+
+_PROBE_S = 0.010  # how long unknown work runs in the local thread before it is decided on
+_MAX_DECISIONS = 128
+_MAX_FUNCTIONS = 1024
+
+_run_numbers = itertools.count(1)
+
+
+class SeededFunction(Protocol[T_contra, R_co]):
+    """A function that draws its random numbers from a generator that it is given."""
+
+    def __call__(self, item: T_contra, /, *, rng: Generator) -> R_co:
+        """Execute one item."""
+
+
+class ParallelSession:
+    """Worker processes and threads for CPU-bound work, held for as long as the context lasts.
+
+    Use it as an async context manager. Nothing starts before it is needed; leaving the context ends the workers and
+    returns when they are gone. A session serves any number of concurrent runs, from one event loop or several.
+
+    Args:
+        config: The settings; see `ParallelConfig`.
+        **settings: Settings that replace those of the config.
+
+    Raises:
+        SettingError: A setting, or a variable of the environment, has a value that can't work.
+        SettingTypeError: A setting does not exist, or its value is of the wrong type.
+    """
+
+    def __init__(self, config: ParallelConfig | None = None, **settings: Unpack[Settings]) -> None:
+        environment = sense_environment(os.environ)
+        self.config, from_environment = session_settings(config, settings, environment.settings)
+        self._is_consent = "strategy" not in from_environment
+        self._host = sense_host(
+            os.environ,
+            is_worker=task.is_worker_process,
+            is_off=environment.is_off,
+            lifts_ci=environment.lifts_ci,
+        )
+        self._state: Literal["not open", "open", "closed"] = "not open"
+        limit = worker_limit(self._host, self.config)
+        self._processes = processes(self.config, limit, worker_environment(self._host.cores, limit))
+        self._threads = threads(limit, self.config.idle_timeout_s)
+        self._initializer = LocalInitializer(self.config)
+        self._tally = Tally()
+        self._costs: OrderedDict[Any, Pace] = OrderedDict()  # seconds per call, by function
+        self._is_capped = self.config.workers is not None and self.config.workers > limit
+        self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
+
+    # --- its life ----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Open the session; starts nothing yet."""
+        return self.open()
+
+    def open(self) -> Self:
+        """Open the session without a context, for one that lasts as long as the process.
+
+        Raises:
+            SessionClosedError: It was open before.
+        """
+        if self._state != "not open":
+            raise SessionClosedError(f"{self._state} already")
+        self._state = "open"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the session; see `aclose`."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all workers and return when they are gone; runs still under way fail. Idempotent, not cancellable."""
+        self._state = "closed"
+        await self._processes.aclose()
+        await self._threads.aclose()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", "") == "open" and self._processes.pool.lanes:
+            warnings.warn("a ParallelSession was never closed; its workers end now", ResourceWarning, source=self)
+            for lane in self._processes.pool.lanes:
+                lane.kill()
+
+    def __reduce__(self) -> Any:
+        """Refuse: workers can't be sent anywhere."""
+        raise TypeError(
+            "a ParallelSession can't be pickled, so it can't be an argument or be bound in fn. "
+            "Inside a worker call offloop.run_parallel: it runs right there."
+        )
+
+    async def warm(self, workers: int | None = None) -> None:
+        """Start workers before they are needed, and return when they answer.
+
+        Args:
+            workers: How many; all of the session's if None.
+
+        Raises:
+            WorkerStartError: One could not be started.
+            WorkerInitError: worker_init failed.
+        """
+        self._check_open()
+        limit = self._processes.limit
+        await self._processes.pool.grow_to(limit if workers is None else min(workers, limit))
+
+    def statistics(self) -> SessionStatistics:
+        """Return what the session has done so far; runs count once they are over."""
+        pool, tally = self._processes.pool, self._tally
+        return SessionStatistics(
+            submitted=tally.submitted,
+            completed=tally.completed,
+            failed=tally.failed,
+            cancelled=tally.cancelled,
+            retried=tally.retried,
+            busy_s=tally.busy_s,
+            workers=tuple(lane.worker.pid for lane in pool.lanes if lane.worker.is_alive),
+            workers_started=pool.n_started,
+            workers_crashed=tally.crashes,
+        )
+
+    # --- its entrances -----------------------------------------------------------------------------------------------
+
+    async def run(self, fn: Callable[[Unpack[Ts]], R], *args: Unpack[Ts], **options: Unpack[RunOptions]) -> R:
+        """Call ``fn(*args)`` off the loop and return what it returns.
+
+        Cancelling stops the call: it ends at its next `checkpoint`, else its worker is killed after ``grace_s``.
+
+        Args:
+            fn: A plain function; keyword arguments by `functools.partial` or `call`.
+            *args: Its arguments. They are sent as they are at the time of the call; fn must not change them.
+            **options: See `CallOptions`.
+
+        Returns:
+            What fn returned.
+
+        Raises:
+            Exception: What fn raised, as itself, with its remote traceback in its notes.
+            AsyncFunctionError: fn is async.
+            UnpicklableError: fn, an argument or the result can't travel.
+            WorkerCrashed: Its worker died, more often than ``retries`` allows.
+            SessionClosedError: The session isn't open.
+        """
+        resolved = self._resolve(options, RUN_OPTIONS)
+        check_function(fn)
+        result: list[Any] = []
+
+        def sink(outcomes: Outcomes) -> None:
+            result.extend(outcomes.values)
+
+        run = self._new_run(fn, fn, Flag.STAR, source_of([args]), resolved, sink)
+        pace = self._cost_of(fn)
+        decision = self._decide(fn, 1, pace.item_s, resolved)
+        self._tell(decision, resolved)
+        backend = self._backend(decision)
+        begun = time.monotonic()
+        try:
+            await run.single(backend)
+        finally:
+            self._close_run(run, decision, resolved, begun)
+        if run.error is not None:
+            raise run.error
+        pace.measured(1, run.tally.busy_s)
+        value: R = result[0]
+        return value
+
+    @overload
+    async def run_parallel(
+        self,
+        fn: Callable[[T], R],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        seed: None = None,
+        on_error: Literal["raise", "group"] = "raise",
+        **options: Unpack[MapOptions],
+    ) -> list[R]: ...
+
+    @overload
+    async def run_parallel(
+        self,
+        fn: Callable[[T], R],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        seed: None = None,
+        on_error: Literal["collect"],
+        **options: Unpack[MapOptions],
+    ) -> list[R | Exception]: ...
+
+    @overload
+    async def run_parallel(
+        self,
+        fn: SeededFunction[T, R],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        seed: int,
+        on_error: Literal["raise", "group"] = "raise",
+        **options: Unpack[MapOptions],
+    ) -> list[R]: ...
+
+    @overload
+    async def run_parallel(
+        self,
+        fn: SeededFunction[T, R],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        seed: int,
+        on_error: Literal["collect"],
+        **options: Unpack[MapOptions],
+    ) -> list[R | Exception]: ...
+
+    async def run_parallel(self, fn: Any, items: Any, **options: Any) -> Any:
+        """Call ``fn(item)`` for every item and return the results in the order of the items.
+
+        Cancelling stops the work and returns when it has stopped: items end at their next `checkpoint`, else their
+        worker is killed after ``grace_s``.
+
+        Args:
+            fn: A plain function of one item (`star` for several arguments); with ``seed``, of an item and ``rng=``.
+            items: Any iterable or async iterable. One that isn't a plain collection is read as results make room, in a
+                thread if it isn't async. Items are sent as they are then; fn must not change them.
+            seed: Item ``i`` gets ``rng``, the generator over ``SeedSequence(seed).spawn(n)[i]``.
+            on_error: ``raise``: the first failure cancels the other items and is raised. ``group``: all items run, then
+                failures are raised as one ExceptionGroup. ``collect``: failures stand in the list in place of results.
+            **options: See `CallOptions`.
+
+        Returns:
+            One result for each item; of the caller's own.
+
+        Raises:
+            Exception: What fn raised, as itself, with index and remote traceback in its notes.
+            ExceptionGroup: What several items raised, under ``on_error="group"``.
+            AsyncFunctionError: fn is async.
+            UnpicklableError: fn, an item or a result can't travel.
+            WorkerCrashed: An item's worker died, more often than ``retries`` allows.
+            SessionClosedError: The session isn't open.
+        """
+        resolved = self._resolve(options, MAP_OPTIONS)
+        check_function(fn)
+        source = source_of(items)
+        n_items = source.remaining
+        results: list[Any] = [None] * (n_items or 0)
+        failures: dict[int, Exception] = {}
+
+        def sink(outcomes: Outcomes) -> None:
+            end = outcomes.start + len(outcomes.values)
+            if end > len(results):
+                results.extend([None] * (end - len(results)))
+            results[outcomes.start : end] = outcomes.values
+            failures.update(outcomes.failures)
+
+        called, flags = (fn, 0) if resolved.seed is None else (Seeded(fn, resolved.seed), Flag.SEEDED)
+        run = self._new_run(fn, called, flags, source, resolved, sink)
+        await self._map(run, fn, n_items, resolved)
+        if run.error is not None:
+            raise run.error
+        del results[run.tally.submitted :]  # the source was shorter than it said
+        if failures and resolved.on_error == "group":
+            ordered = [failures[index] for index in sorted(failures)]
+            raise ExceptionGroup(f"{len(ordered)} of {len(results)} items failed", ordered)
+        for index, error in failures.items():
+            results[index] = error
+        return results
+
+    # --- sense, decide, act, report ----------------------------------------------------------------------------------
+
+    async def _map(self, run: Run, fn: Any, n_items: int | None, options: CallOptions) -> None:
+        decision = self._decide(fn, n_items, None, options)
+        begun = time.monotonic()
+        try:
+            if decision.reason is Reason.MEASURING:
+                await run.probe(local_thread(), _PROBE_S)
+                decision = self._decide(fn, run.remaining, run.pace.item_s, options)
+            self._tell(decision, options)
+            if not run.is_over:
+                run.use(decision.workers)
+                await run.drive(self._backend(decision))
+        finally:
+            self._close_run(run, decision, options, begun)
+
+    def _decide(self, fn: Any, n_items: int | None, item_s: float | None, options: CallOptions) -> Decision:
+        workload = Workload(
+            fn=function_name(fn), n_items=n_items, item_s=item_s, idle_workers=self._processes.pool.n_idle
+        )
+        return decide(self._host, workload, options, self.config)
+
+    def _backend(self, decision: Decision) -> Backend:
+        if decision.strategy is Strategy.PROCESSES:
+            return self._processes
+        return self._threads if decision.strategy is Strategy.THREADS else local_thread()
+
+    def _check_open(self) -> None:
+        if self._state != "open":
+            raise SessionClosedError(self._state)
+
+    def _resolve(self, options: Any, allowed: frozenset[str]) -> CallOptions:
+        self._check_open()
+        return resolve_options(self.config, options, allowed, is_consent=self._is_consent)
+
+    def _new_run(
+        self, fn: Any, called: Any, flags: int, source: Source, options: CallOptions, sink: Sink
+    ) -> Run:
+        job = Job(next(_run_numbers), called, describe_function(fn), flags, self._initializer)
+        return Run(job, source, options, sink)
+
+    def _cost_of(self, fn: Any) -> Pace:
+        """Return what is known of a function's cost; functions that were not called for long are forgotten."""
+        key = getattr(fn, "__code__", None) or function_name(fn)
+        pace = self._costs.get(key)
+        if pace is None:
+            pace = self._costs[key] = Pace()
+            if len(self._costs) > _MAX_FUNCTIONS:
+                self._costs.popitem(last=False)
+        return pace
+
+    def _tell(self, decision: Decision, options: CallOptions) -> None:
+        self.decisions.append(decision)
+        if self._is_capped:
+            self._is_capped = False
+            emit(WorkersCapped(workers_asked=self.config.workers or 0, usable_cores=self._host.cores))
+        if is_heard(RunDecided.level):
+            emit(
+                RunDecided(
+                    strategy=decision.strategy.value,
+                    reason=decision.reason.value,
+                    fn=decision.fn,
+                    n_items=decision.n_items,
+                    workers=decision.workers,
+                    chunk_size=decision.chunk_size,
+                    item_s=decision.item_s,
+                    estimated_serial_s=decision.estimated_serial_s,
+                    estimated_s=decision.estimated_s,
+                    label=options.label,
+                )
+            )
+        if decision.requested not in (Strategy.AUTO, decision.strategy):
+            emit(
+                RunFellBack(
+                    from_strategy=decision.requested.value,
+                    to_strategy=decision.strategy.value,
+                    reason=decision.reason.value,
+                    fn=decision.fn,
+                )
+            )
+
+    def _close_run(self, run: Run, decision: Decision, options: CallOptions, begun: float) -> None:
+        tally = run.tally
+        self._tally.add(tally)
+        if is_heard(RunFinished.level):
+            wall_s = time.monotonic() - begun
+            emit(
+                RunFinished(
+                    fn=decision.fn,
+                    tasks_submitted=tally.submitted,
+                    tasks_completed=tally.completed,
+                    tasks_failed=tally.failed,
+                    tasks_cancelled=tally.cancelled,
+                    tasks_retried=tally.retried,
+                    wall_s=wall_s,
+                    busy_s=tally.busy_s,
+                    worker_utilisation_pct=100 * tally.busy_s / (wall_s * decision.workers) if wall_s else 0.0,
+                    label=options.label,
+                )
+            )

@@ -1,0 +1,178 @@
+"""Where items come from: a sequence, an iterable or an async iterable, read ahead no further than a window."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import aclosing, nullcontext
+from itertools import islice
+from time import monotonic
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+
+_PULL_S = 0.010  # a blocking iterator is read for so long before what it gave is sent on
+_PULL_ITEMS = 1024
+
+_AT_HAND = (list, tuple, range, set, frozenset, dict, deque)  # reading these runs nobody's code
+
+
+class Source(Protocol):
+    """Items in order.
+
+    Attributes:
+        remaining: Items not taken yet; None where it isn't known.
+        is_exhausted: Whether no more items will come.
+    """
+
+    @property
+    def remaining(self) -> int | None:
+        """Items not taken yet; None where it isn't known."""
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether no more items will come."""
+
+    @property
+    def n_ready(self) -> int | None:
+        """Items that could be taken now; None for all of them."""
+
+    def take(self, count: int) -> Sequence[Any]:
+        """Return up to `count` items that are at hand."""
+
+    async def pull(self, count: int) -> None:
+        """Wait for more items, at most `count`, to be at hand."""
+
+    async def aclose(self) -> None:
+        """Close what the items come from."""
+
+
+def source_of(items: Iterable[Any] | AsyncIterable[Any]) -> Source:
+    """Return the source for what a caller passed.
+
+    Raises:
+        TypeError: It can't be iterated over.
+    """
+    if isinstance(items, AsyncIterable):
+        return _AsyncSource(items)
+    if isinstance(items, _AT_HAND):
+        return _SequenceSource(items if isinstance(items, list | tuple | range) else list(items))
+    if isinstance(items, Iterable) or hasattr(items, "__getitem__"):
+        return _IteratorSource(items)
+    raise TypeError(f"items must be iterable or async iterable, not {type(items).__name__}")
+
+
+class _SequenceSource:
+    """A sequence that is at hand as a whole."""
+
+    n_ready = None
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        self._items, self._next = items, 0
+        self._size = len(items)
+
+    @property
+    def remaining(self) -> int:
+        return self._size - self._next
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self._next >= self._size
+
+    def take(self, count: int) -> Sequence[Any]:
+        start, self._next = self._next, min(self._next + count, self._size)
+        return self._items[start : self._next]
+
+    async def pull(self, count: int) -> None:
+        raise AssertionError("everything is at hand")
+
+    async def aclose(self) -> None:
+        pass
+
+
+class _BufferedSource:
+    """Items that come in their own time."""
+
+    def __init__(self, size: int | None) -> None:
+        self._buffer: deque[Any] = deque()
+        self._size = size  # what the iterable says of its length; it may be wrong
+        self._taken = 0
+        self.is_over = False
+
+    @property
+    def remaining(self) -> int | None:
+        if self.is_over:
+            return len(self._buffer)
+        return None if self._size is None else max(self._size - self._taken, len(self._buffer) + 1)
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.is_over and not self._buffer
+
+    @property
+    def n_ready(self) -> int:
+        return len(self._buffer)
+
+    def take(self, count: int) -> Sequence[Any]:
+        items = [self._buffer.popleft() for _ in range(min(count, len(self._buffer)))]
+        self._taken += len(items)
+        return items
+
+
+class _IteratorSource(_BufferedSource):
+    """An iterable whose code may block, so it is read in a thread."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        super().__init__(len(items) if isinstance(items, Collection) else None)
+        self._iterator: Iterator[Any] | None = None
+        self._items = items
+        self._is_reading = False  # stays so where a read was cancelled: its thread may still be in the user's code
+
+    async def pull(self, count: int) -> None:
+        self._is_reading = True
+        batch, self.is_over = await anyio.to_thread.run_sync(
+            self._read, min(count, _PULL_ITEMS), abandon_on_cancel=True
+        )
+        self._is_reading = False
+        self._buffer.extend(batch)
+
+    def _read(self, count: int) -> tuple[list[Any], bool]:
+        if self._iterator is None:
+            self._iterator = iter(self._items)
+        batch: list[Any] = []
+        deadline = monotonic() + _PULL_S
+        for item in islice(self._iterator, count):
+            batch.append(item)
+            if monotonic() > deadline:
+                return batch, False
+        return batch, len(batch) < count
+
+    async def aclose(self) -> None:
+        close = getattr(self._iterator, "close", None)
+        if close is not None and hasattr(self._iterator, "send") and not self._is_reading:  # a generator: its finally blocks are the user's code
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(close)
+
+
+class _AsyncSource(_BufferedSource):
+    """An async iterable, read item by item."""
+
+    def __init__(self, items: AsyncIterable[Any]) -> None:
+        super().__init__(None)
+        self._items = items
+        self._iterator: AsyncIterator[Any] | None = None
+
+    async def pull(self, count: int) -> None:
+        if self._iterator is None:
+            self._iterator = aiter(self._items)
+        try:
+            self._buffer.append(await anext(self._iterator))
+        except StopAsyncIteration:
+            self.is_over = True
+
+    async def aclose(self) -> None:
+        iterator: Any = self._iterator
+        with anyio.CancelScope(shield=True):
+            async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
+                pass

@@ -1,0 +1,198 @@
+"""What a strategy is: a place to lease lanes from, on which chunks execute.
+
+A new strategy is one file with a `Backend` in it; it passes the one contract suite in tests/contract/. The rules:
+
+- A lane executes the chunks that were sent to it one after another, and reports on them in that order. The reports on a
+  chunk cover its items from the front without a gap; the last one has `is_last` set. Items that have had no outcome by
+  then were not begun: the chunk ran over its budget or was cancelled.
+- `send` never blocks and never awaits; `receive` is cancellable and loses no report when it is cancelled.
+- A lane that breaks raises `LaneLost` from `receive`, once, and is not used again.
+- `abandon` stops what is in flight: it returns True when the lane is empty and may be leased again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol
+
+from ..wire.pickling import PackedFunction, pack_function
+
+
+class Initializer(Protocol):
+    """worker_init for this process: runs once, whoever asks first."""
+
+    def state(self) -> Any:
+        """Return what worker_init returned, running it if that has not been done; raises what it raised."""
+
+
+class Job:
+    """What all chunks of a run share.
+
+    Attributes:
+        run: Number of the run, unique in this process.
+        fn: The function, as it is called in this process.
+        name: Its name in errors.
+        flags: How items are passed to it, see `Flag`.
+        packed: The function as it travels; None until a lane needs it.
+        initializer: worker_init for this process.
+    """
+
+    __slots__ = ("_n_stale", "flags", "fn", "initializer", "name", "packed", "run")
+
+    def __init__(self, run: int, fn: Callable[..., Any], name: str, flags: int, initializer: Initializer) -> None:
+        self.run, self.fn, self.name, self.flags, self.initializer = run, fn, name, flags, initializer
+        self.packed: PackedFunction | None = None
+        self._n_stale = 0
+
+    def distrust_name(self) -> None:
+        """Note that the function's name leads to other code in a worker.
+
+        A worker that was started before a reload is replaced, which is the better way: it gets all of the new modules.
+        Where a fresh worker has other code too, the function is edited in this process only, so it travels by value.
+        """
+        self._n_stale += 1
+        if self._n_stale > 1:
+            self.packed = pack_function(self.fn, by_value=True)
+
+
+class Chunk:
+    """Consecutive items that travel together.
+
+    Attributes:
+        start: Index of the first.
+        items: The items.
+        data: The items as they travel; None until a lane needs it.
+        done: How many of them, from the front, have an outcome.
+        deaths: How many workers have died under the first item.
+        epoch: Its number on the lane that it was sent to.
+    """
+
+    __slots__ = ("data", "deaths", "done", "epoch", "items", "start")
+
+    def __init__(self, start: int, items: Sequence[Any], deaths: int = 0) -> None:
+        self.start, self.items, self.deaths = start, items, deaths
+        self.data: bytes | None = None
+        self.done = 0
+        self.epoch = 0
+
+    @property
+    def end(self) -> int:
+        """Index behind the last item."""
+        return self.start + len(self.items)
+
+    def part(self, start: int, stop: int) -> Chunk:
+        """Return some of the items as a chunk of their own; `start` and `stop` are indexes of items."""
+        return Chunk(start, self.items[start - self.start : stop - self.start])
+
+
+class Outcomes(NamedTuple):
+    """What became of consecutive items.
+
+    Attributes:
+        start: Index of the first.
+        values: What they returned; None where one failed.
+        failures: What the others raised, by index.
+    """
+
+    start: int
+    values: list[Any]
+    failures: dict[int, Exception]
+
+
+class Refused(NamedTuple):
+    """A lane can't execute a chunk as it was sent; nothing of it ran.
+
+    Attributes:
+        by_value: The function must be sent as code: what its name leads to over there is another one.
+        one_by_one: The items must be sent singly: together they can't be rebuilt.
+        error: The chunk can't be executed at all.
+        retire: The worker that refused must not be used again.
+    """
+
+    by_value: bool = False
+    one_by_one: bool = False
+    error: Exception | None = None
+    retire: bool = False
+
+
+class Report(Protocol):
+    """News of the chunk that is first in flight on a lane."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the last news of the chunk."""
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether `outcomes` is quick and runs nobody's code, so that it may be called on the loop."""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that the chunk has run so far."""
+
+    @property
+    def count(self) -> int:
+        """How many items have their outcome in here."""
+
+    @property
+    def refused(self) -> Refused | None:
+        """Why the chunk was not executed, if so."""
+
+    def outcomes(self) -> Outcomes:
+        """Unpack what became of the items."""
+
+
+class LaneLost(Exception):
+    """The lane broke under what was in flight.
+
+    Attributes:
+        begun: For each chunk in flight, in order: the index of the item that it was on, or UNPACKING or OVER, as the
+            status page has it; None if it was not begun.
+        exit_code: How the worker ended, if that is known.
+    """
+
+    def __init__(self, begun: list[tuple[Chunk, int | None]], exit_code: int | None) -> None:
+        super().__init__(begun, exit_code)
+        self.begun, self.exit_code = begun, exit_code
+
+
+class Lane(Protocol):
+    """A place where chunks execute one after another."""
+
+    in_flight: deque[Chunk]
+
+    def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
+        """Have a chunk executed, for at most `budget_s` seconds (0: no limit) before it hands the rest back."""
+
+    async def receive(self) -> Report:
+        """Return the next news; the chunk leaves `in_flight` with its last."""
+
+    async def abandon(self, grace_s: float) -> bool:
+        """Stop what is in flight and say whether the lane may be leased again."""
+
+    def kill(self) -> None:
+        """End the lane at once, whatever it is doing."""
+
+
+class Backend(Protocol):
+    """A strategy's lanes.
+
+    Attributes:
+        is_remote: Whether items leave this process, so that they must be pickled.
+        limit: The most lanes that execute at a time.
+    """
+
+    is_remote: bool
+    limit: int
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether someone waits for a lane, so that a holder should end its turn."""
+
+    def lease(self, grace_s: float) -> AbstractAsyncContextManager[Lane]:
+        """Lease a lane; leaving the context abandons what is still in flight on it."""
+
+    async def aclose(self) -> None:
+        """End all lanes and wait until nothing of them is left."""

@@ -1,0 +1,206 @@
+"""Frames: what parent and worker say to each other over a lane.
+
+A frame is a header of fixed size and a payload of any length, zero included. `FrameReader` cuts a stream of bytes
+into frames without doing any I/O itself:
+
+    view = reader.writable()        # where the next bytes belong
+    reader.received(sock.recv_into(view))
+    while (frame := reader.next_frame()) is not None: ...
+
+Rules: one side speaks one version only; a frame of another version, or of an unknown kind, ends the lane. Integers
+are little-endian; times are nanoseconds of the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+VERSION = 1
+
+
+class Kind(IntEnum):
+    """What a frame means."""
+
+    HELLO = 1  # worker: the process is up
+    READY = 2  # worker: worker_init has returned
+    INIT_FAILED = 3  # worker: worker_init has raised; the payload is a failure
+    FUNCTION = 4  # parent: keep this function under its digest
+    FORGET = 5  # parent: drop the function with this digest
+    TASK = 6  # parent: execute these items
+    VALUES = 7  # worker: what consecutive items returned
+    FAILURE = 8  # worker: what one item raised
+    REFUSED = 9  # worker: this chunk can't be executed as sent; the payload is a Refusal
+    CALL = 10  # worker: a question to the parent (reserved)
+    REPLY = 11  # parent: its answer (reserved)
+    LOG = 12  # worker: a record of its logs or prints (reserved)
+
+
+class Flag(IntFlag):
+    """What else a frame says of its payload."""
+
+    PLAIN = 1  # the payload holds exact built-in types only, so unpickling it runs nobody's code
+    LAST = 2  # this chunk is over: no more frames for it
+    STAR = 4  # each item is a tuple of arguments
+    SEEDED = 8  # the function takes (index, item)
+
+
+class Refusal(IntEnum):
+    """Why a chunk can't be executed as sent."""
+
+    STALE = 1  # the function of this name in the worker is not the one that the parent has
+    UNREADABLE = 2  # the items can't be unpickled together; send them one by one
+    NO_FUNCTION = 3  # the function can't be rebuilt in the worker; a failure follows in the payload
+
+
+_HEADER = struct.Struct("<BBHIQQQQQQ16s8sQ")
+HEADER_SIZE = _HEADER.size
+
+
+class Header(NamedTuple):
+    """The fixed part of a frame.
+
+    `epoch` numbers the chunks of a lane, `start` and `count` are the items concerned. `duration_ns` says of a TASK
+    how long it may run before the rest is handed back (0: no limit), of outcomes how long the chunk has run so far.
+    """
+
+    version: int
+    kind: int
+    flags: int
+    n_buffers: int
+    run: int
+    epoch: int
+    start: int
+    count: int
+    duration_ns: int
+    deadline_ns: int
+    trace_id: bytes
+    span_id: bytes
+    length: int
+
+
+class Frame(NamedTuple):
+    """A header and its payload."""
+
+    header: Header
+    payload: bytes | memoryview
+
+
+_NO_TRACE = bytes(16)
+_NO_SPAN = bytes(8)
+
+
+def pack_header(
+    kind: Kind,
+    length: int,
+    *,
+    flags: int = 0,
+    run: int = 0,
+    epoch: int = 0,
+    start: int = 0,
+    count: int = 0,
+    duration_ns: int = 0,
+    deadline_ns: int = 0,
+    trace_id: bytes = _NO_TRACE,
+    span_id: bytes = _NO_SPAN,
+) -> bytes:
+    """Return the bytes of a header for a payload of `length` bytes."""
+    return _HEADER.pack(
+        VERSION, kind, flags, 0, run, epoch, start, count, duration_ns, deadline_ns, trace_id, span_id, length
+    )
+
+
+class ProtocolError(Exception):
+    """The other side sent bytes that are no frame of this version."""
+
+
+_SMALL = 1 << 16
+_PAGED = 1 << 20
+
+
+def _storage(length: int) -> memoryview:
+    """Return memory for a payload; from 1 MiB up its pages are made as they fill, not zeroed at once."""
+    return memoryview(bytearray(length) if length < _PAGED else mmap.mmap(-1, length))
+
+
+class FrameReader:
+    """Cuts received bytes into frames; payloads that don't fit the buffer are received in place, without a copy."""
+
+    __slots__ = ("_buffer", "_end", "_filled", "_header", "_payload", "_start", "_view")
+
+    def __init__(self, capacity: int = _SMALL) -> None:
+        self._buffer = bytearray(max(capacity, HEADER_SIZE))
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0  # the bytes in the buffer that are not yet cut
+        self._header: Header | None = None  # of a frame whose payload is still arriving
+        self._payload = memoryview(b"")
+        self._filled = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no part of a frame is waiting here."""
+        return self._start == self._end and self._header is None
+
+    def writable(self) -> memoryview:
+        """Return where the next received bytes belong; never empty."""
+        if self._header is not None:
+            return self._payload[self._filled :]
+        return self._view[self._end :]
+
+    def received(self, count: int) -> None:
+        """Note that `count` bytes were written to what `writable` returned."""
+        if self._header is not None:
+            self._filled += count
+        else:
+            self._end += count
+
+    def next_frame(self) -> Frame | None:
+        """Return the next whole frame, or None if more bytes are needed.
+
+        Raises:
+            ProtocolError: The bytes are no frame of this version.
+        """
+        if self._header is None:
+            if self._end - self._start < HEADER_SIZE:
+                self._compact()
+                return None
+            self._header = header = self._cut_header()
+            available = self._end - self._start
+            if available >= header.length:
+                return self._finish(self._cut(header.length))
+            self._payload = _storage(header.length)
+            self._payload[:available] = self._view[self._start : self._end]
+            self._filled = available
+            self._start = self._end = 0
+        if self._filled < self._header.length:
+            return None
+        return self._finish(self._payload)
+
+    def _cut_header(self) -> Header:
+        header = Header._make(_HEADER.unpack_from(self._buffer, self._start))
+        if header.version != VERSION:
+            raise ProtocolError(f"version {header.version}, not {VERSION}")
+        self._start += HEADER_SIZE
+        return header
+
+    def _cut(self, length: int) -> bytes:
+        payload = bytes(self._view[self._start : self._start + length])
+        self._start += length
+        if self._start == self._end:
+            self._start = self._end = 0
+        return payload
+
+    def _finish(self, payload: bytes | memoryview) -> Frame:
+        header = self._header
+        assert header is not None
+        self._header, self._payload, self._filled = None, memoryview(b""), 0
+        return Frame(header, payload)
+
+    def _compact(self) -> None:
+        """Move the beginning of a header to the front, so that there is room for the rest."""
+        rest = self._end - self._start
+        if self._start:
+            self._view[:rest] = bytes(self._view[self._start : self._end])
+            self._start, self._end = 0, rest

@@ -1,0 +1,1 @@
+"""offloop beside its peers, figure by figure: ``python -m tests.benchmarks``."""

@@ -1,0 +1,64 @@
+"""What one contender is asked to do in one figure, as plain frozen values."""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+Sample = dict[str, list[float]]  # what one round measured, by the name of the measure
+
+
+class Role(StrEnum):
+    """How a contender's time is to be read."""
+
+    OURS = "ours"
+    PEER = "peer"  # runs the work in other processes, as we do
+    LIMIT = "limit"  # what the machine allows, with nothing shared or returned
+    REFERENCE = "reference"  # another way altogether: threads, a plain loop
+
+
+ROLES = {
+    "offloop": Role.OURS,
+    "split": Role.LIMIT,
+    "thread": Role.REFERENCE,
+    "serial": Role.REFERENCE,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrant:
+    """One contender with the settings that it enters a figure with."""
+
+    contender: str
+    chunk: int | None = None  # None: the library's own default
+    backend: str = "asyncio"  # asyncio, uvloop or trio
+    variant: str = ""  # offloop: a strategy; scripts: which script
+
+    @property
+    def role(self) -> Role:
+        return ROLES.get(self.contender, Role.PEER)
+
+    @property
+    def label(self) -> str:
+        parts = [self.contender, self.variant]
+        parts.append(f"chunk={self.chunk}" if self.chunk else "")
+        parts.append(f"on {self.backend}" if self.backend != "asyncio" else "")
+        return " ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """An entrant, the scenario it plays, and the size of that scenario on this host."""
+
+    entrant: Entrant
+    scenario: str
+    workers: int
+    iterations_per_ms: int
+    seconds: float
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Assignment":
+        fields = json.loads(text)
+        return cls(**fields | {"entrant": Entrant(**fields["entrant"])})

@@ -1,0 +1,92 @@
+"""A contender in a process of its own, as its host sees it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from .entrants import Assignment, Sample
+from .sampling import NoSample
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT_S = 60.0
+SAMPLE_LIMIT_S = 120.0
+CLOSE_LIMIT_S = 15.0
+
+
+class Guest:
+    """Starts the contender at once; asleep on its standard input between samples."""
+
+    def __init__(self, assignment: Assignment, *, verbose: bool = False) -> None:
+        self._limit_s = SAMPLE_LIMIT_S + 2 * assignment.seconds
+        source = f"from {__package__}.guest import main; main()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", source, assignment.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if verbose else subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            start_new_session=True,  # Ctrl-C is the host's to handle
+        )
+        try:
+            self._answer(START_LIMIT_S)
+        except BaseException:
+            self.close()
+            raise
+
+    def sample(self) -> Sample:
+        requests = _open_end(self._process.stdin)
+        try:
+            requests.write("sample\n")
+            requests.flush()
+        except BrokenPipeError:
+            raise NoSample("ended between two samples") from None
+        return self._answer(self._limit_s)
+
+    def close(self) -> int:
+        """Let the guest end by itself; kill what it leaves after a grace."""
+        family = self._family()
+        _open_end(self._process.stdin).close()
+        _, left = psutil.wait_procs(family, timeout=CLOSE_LIMIT_S)
+        for process in left:
+            process.kill()
+        self._process.wait()
+        _open_end(self._process.stdout).close()
+        return len(left)
+
+    def _answer(self, limit_s: float) -> Sample:
+        """Read one answer; a guest that takes too long is killed, which ends its output."""
+        overdue = threading.Timer(limit_s, self._kill)
+        overdue.start()
+        line = _open_end(self._process.stdout).readline()
+        overdue.cancel()
+        if not line:
+            raise NoSample(f"ended without an answer, or was killed after {limit_s:.0f} s")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise NoSample(answer["error"])
+        sample: Sample = answer.get("sample", {})
+        return sample
+
+    def _kill(self) -> None:
+        for process in self._family():
+            process.kill()
+
+    def _family(self) -> list[psutil.Process]:
+        try:
+            guest = psutil.Process(self._process.pid)
+            return [*guest.children(recursive=True), guest]
+        except psutil.NoSuchProcess:
+            return []
+
+
+def _open_end(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe

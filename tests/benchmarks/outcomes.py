@@ -1,0 +1,46 @@
+"""What a figure found out about one entrant."""
+
+from dataclasses import dataclass, field
+from statistics import median
+
+from .entrants import Entrant, Sample
+from .quantiles import quantile
+
+WORST_OF_ALL = {"max_s"}  # measures whose rounds are summed up by the worst one, not the median
+
+
+@dataclass
+class Outcome:
+    """Every sample of one entrant, or why there are none."""
+
+    entrant: Entrant
+    samples: list[Sample] = field(default_factory=list)
+    failure: str | None = None
+    killed: int = 0  # processes that had to be killed after it
+
+    @property
+    def measured(self) -> list[str]:
+        return list(self.samples[0]) if self.samples else []
+
+    def values(self, measure: str) -> list[float]:
+        return [value for sample in self.samples for value in sample.get(measure, ())]
+
+    def value(self, measure: str) -> float:
+        """The median over all rounds; for a maximum, the maximum; not a number where not measured."""
+        values = self.values(measure)
+        if not values:
+            return float("nan")
+        return max(values) if measure in WORST_OF_ALL else median(values)
+
+    def middle_half(self, measure: str) -> tuple[float, float]:
+        """The quartiles: how far rounds differ."""
+        values = self.values(measure)
+        return quantile(values, 0.25), quantile(values, 0.75)
+
+
+def ratios(ours: Outcome, theirs: Outcome, measure: str, their_measure: str) -> list[float]:
+    """Our time as a share of theirs, round by round: a slow minute of the host strikes both alike."""
+    return [
+        median(mine[measure]) / median(other[their_measure])
+        for mine, other in zip(ours.samples, theirs.samples, strict=False)
+    ]

@@ -1,0 +1,19 @@
+"""What a round asks of every entrant, whatever measures it."""
+
+from typing import Protocol
+
+from .entrants import Sample
+
+
+class NoSample(Exception):
+    """The entrant could not be measured; the text says why."""
+
+
+class Sampler(Protocol):
+    """Takes one sample at a time of one entrant."""
+
+    def sample(self) -> Sample:
+        """Measure once; ``NoSample`` where that fails."""
+
+    def close(self) -> int:
+        """End what was started, and count the processes that had to be killed for it."""

@@ -1,0 +1,70 @@
+"""What one sample of a figure does to a contender, and the clock around it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+from .contenders.base import Contender
+from .entrants import Assignment, Sample
+from .loop_delay import loop_delay
+from .maps import MAPS
+from .quantiles import quantile
+from .workloads import busy, noop
+
+Scenario = Callable[[Contender, Assignment], Awaitable[Sample]]
+
+UNTIMED_CALLS = 10
+TIMED_CALLS = 50
+
+
+async def round_trip(contender: Contender, assignment: Assignment) -> Sample:
+    """Call a function that does nothing, again and again, timing each call."""
+    for _ in range(UNTIMED_CALLS):
+        await contender.call(noop)
+    calls_s: list[float] = []
+    for _ in range(TIMED_CALLS):
+        began_s = perf_counter()
+        await contender.call(noop)
+        calls_s.append(perf_counter() - began_s)
+    return {"call_s": calls_s}
+
+
+async def whole_map(contender: Contender, assignment: Assignment) -> Sample:
+    """Map once over everything, and prove that nothing is missing or out of order."""
+    work = MAPS[assignment.scenario](assignment.iterations_per_ms)
+    began_s = perf_counter()
+    results = await contender.map(work.fn, work.items)
+    wall_s = perf_counter() - began_s
+    answers = {item: work.fn(item) for item in set(work.items)}
+    if results != [answers[item] for item in work.items]:
+        raise AssertionError(f"{assignment.entrant.label} returned wrong results")
+    return {"wall_s": [wall_s]}
+
+
+async def callers(contender: Contender, assignment: Assignment) -> Sample:
+    """Let all callers call at once; a call's time includes its wait for a worker."""
+    calls = MAPS["callers"](assignment.iterations_per_ms).items
+    calls_s: list[float] = []
+
+    async def caller(iterations: int) -> None:
+        began_s = perf_counter()
+        await contender.call(busy, iterations)
+        calls_s.append(perf_counter() - began_s)
+
+    began_s = perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for iterations in calls:
+            tasks.create_task(caller(iterations))
+    wall_s = perf_counter() - began_s
+    return {"wall_s": [wall_s], "p99_s": [quantile(calls_s, 0.99)], "call_s": calls_s}
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "round_trip": round_trip,
+    "uniform": whole_map,
+    "heavy_tail": whole_map,
+    "late_heavy": whole_map,
+    "tiny": whole_map,
+    "callers": callers,
+    "loop_delay": loop_delay,
+}

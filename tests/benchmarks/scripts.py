@@ -1,0 +1,67 @@
+"""Whole processes timed from outside: a cold script, an import."""
+
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+from .entrants import Assignment, Sample
+from .sampling import NoSample
+
+COLD = Path(__file__).with_name("cold")
+LIMIT_S = 60.0
+
+
+class ColdScript:
+    """From start to exit of a script in ``cold/``, named after its entrant."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        entrant = assignment.entrant
+        name = "_".join(filter(None, [entrant.contender, entrant.variant]))
+        self._script = COLD / f"{name.replace('.', '_')}.py"
+
+    def sample(self) -> Sample:
+        return {"wall_s": [_wall_s(str(self._script))]}
+
+    def close(self) -> int:
+        return 0
+
+
+class Import:
+    """What an import adds to the start and exit of a bare interpreter, the two run in random order."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._module = assignment.entrant.contender
+        self._chance = random.Random(self._module)
+
+    def sample(self) -> Sample:
+        sources = ["pass", f"import {self._module}"]
+        self._chance.shuffle(sources)
+        walls_s = {source: _wall_s("-c", source) for source in sources}
+        bare_s = walls_s.pop("pass")
+        return {"wall_s": [wall_s - bare_s for wall_s in walls_s.values()], "bare_s": [bare_s]}
+
+    def close(self) -> int:
+        return 0
+
+
+def _wall_s(*arguments: str) -> float:
+    """Run this interpreter once; its errors go to a file, for a pipe would wait for its workers too."""
+    with tempfile.TemporaryFile() as errors:
+        began_s = perf_counter()
+        code = subprocess.run(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            timeout=LIMIT_S,
+            check=False,
+        ).returncode
+        wall_s = perf_counter() - began_s
+        if code != 0:
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+            raise NoSample(lines[-1] if lines else f"exit code {code}")
+    return wall_s
