@@ -28,7 +28,7 @@ from .settings import CallOptions
 from .sources import Source
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refused, Report
 from .telemetry import emit
-from .wire.pickling import dumps, find_unpicklable, is_plain, pack_function, travels_by_name
+from .wire.pickling import dumps, dumps_plain, find_unpicklable, is_plain, pack_function, travels_by_name
 from .wire.status_page import OVER, UNPACKING
 
 TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
@@ -55,8 +55,12 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Add another's counts."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.submitted += other.submitted
+        self.completed += other.completed
+        self.failed += other.failed
+        self.retried += other.retried
+        self.crashes += other.crashes
+        self.busy_s += other.busy_s
 
 
 class Run:
@@ -101,20 +105,25 @@ class Run:
             lane.send(self._job, chunk, seconds)
             await self._follow(lane)
 
-    async def single(self, backend: Backend) -> None:
+    async def single(self, backend: Backend, args: tuple[Any, ...]) -> None:
         """Execute the one item of a single call, without tasks of its own."""
-        if backend.is_remote:
+        if backend.is_remote and self._job.packed is None:
             await self.pack()
-        while not self.is_over and (chunk := self._take(1)) is not None:
+        chunk = Chunk(0, (args,))
+        self.tally.submitted = 1
+        while True:
             if backend.is_remote and not self._encode_inline(chunk):
                 await self._encode(chunk)
                 if chunk.data is None:
-                    continue
+                    return
             async with backend.lease(self._options.grace_s) as lane:
                 lane.send(self._job, chunk, 0.0)
                 await self._follow(lane)
             while self._arrived:
                 await self._unpack(self._arrived.popleft())
+            if not self._back:
+                return
+            chunk = self._back.popleft()
 
     async def drive(self, backend: Backend) -> None:
         """Execute all items on as many lanes as take part; returns when each has its outcome, or the run has failed."""
@@ -193,7 +202,7 @@ class Run:
     def _encode_inline(self, chunk: Chunk) -> bool:
         """Pickle items on the loop if that is quick and runs nobody's code."""
         if chunk.data is None and is_plain(chunk.items):
-            chunk.data = dumps(chunk.items)
+            chunk.data = dumps_plain(chunk.items)
         return chunk.data is not None
 
     async def _encode(self, chunk: Chunk) -> None:

@@ -8,8 +8,8 @@ import time
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, Callable, Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, TypeVarTuple, Unpack, overload
+from types import BuiltinFunctionType, FunctionType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from .deciding.chunking import Pace
 from .deciding.decide import decide, worker_limit
@@ -18,7 +18,7 @@ from .errors import SessionClosedError
 from .events import RunDecided, RunFellBack, RunFinished, WorkersCapped
 from .functions import check_function
 from .initializing import LocalInitializer
-from .mapping import Run, Sink, Tally
+from .mapping import Run, Tally
 from .model import Decision, Reason, SessionStatistics, Strategy, Workload
 from .sensing.environment import sense_environment
 from .sensing.host import sense_host, worker_environment
@@ -33,14 +33,14 @@ from .settings import (
     resolve_options,
     session_settings,
 )
-from .sources import Source, source_of
+from .sources import NoSource, source_of
 from .strategies.base import Backend, Job, Outcomes
 from .strategies.processes import processes
 from .strategies.serial import local_thread
 from .strategies.threads import threads
 from .telemetry import emit, is_heard
 from .wire.frames import Flag
-from .wire.pickling import describe_function, function_name
+from .wire.pickling import describe_function, function_name, travels_by_name
 from .worker import task
 
 if TYPE_CHECKING:
@@ -64,6 +64,26 @@ class SeededFunction(Protocol[T_contra, R_co]):
 
     def __call__(self, item: T_contra, /, *, rng: Generator) -> R_co:
         """Execute one item."""
+
+
+class _Plan(NamedTuple):
+    """What calls of one function with the same options share.
+
+    Attributes:
+        options: The options.
+        decision: Where they execute; None where that depends on what is measured.
+        job: The function as it travels; None where it may carry data, so that it must be pickled at each call.
+        pace: What is known of its cost.
+    """
+
+    options: CallOptions
+    decision: Decision | None
+    job: Job | None
+    pace: Pace
+
+
+_NO_SOURCE = NoSource()
+_NAMED = (FunctionType, BuiltinFunctionType)
 
 
 class ParallelSession:
@@ -98,6 +118,7 @@ class ParallelSession:
         self._initializer = LocalInitializer(self.config)
         self._tally = Tally()
         self._costs: OrderedDict[Any, Pace] = OrderedDict()  # seconds per call, by function
+        self._plans: dict[Any, _Plan] = {}  # by function and options
         self._is_capped = self.config.workers is not None and self.config.workers > limit
         self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
 
@@ -194,28 +215,42 @@ class ParallelSession:
             WorkerCrashed: Its worker died, more often than ``retries`` allows.
             SessionClosedError: The session isn't open.
         """
-        resolved = self._resolve(options, RUN_OPTIONS)
-        check_function(fn)
+        self._check_open()
+        plan = self._plans.get((fn, *options.items())) if type(fn) in _NAMED else None
+        if plan is None:
+            plan = self._plan(fn, options)
         result: list[Any] = []
 
         def sink(outcomes: Outcomes) -> None:
             result.extend(outcomes.values)
 
-        run = self._new_run(fn, fn, Flag.STAR, source_of([args]), resolved, sink)
-        pace = self._cost_of(fn)
-        decision = self._decide(fn, 1, pace.item_s, resolved)
-        self._tell(decision, resolved)
-        backend = self._backend(decision)
+        run = Run(plan.job or self._job(fn, fn, Flag.STAR), _NO_SOURCE, plan.options, sink)
+        decision = plan.decision or self._decide(fn, 1, plan.pace.item_s, plan.options)
+        self._tell(decision, plan.options)
         begun = time.monotonic()
         try:
-            await run.single(backend)
+            await run.single(self._backend(decision), args)
         finally:
-            self._close_run(run, decision, resolved, begun)
+            self._close_run(run, decision, plan.options, begun)
         if run.error is not None:
             raise run.error
-        pace.measured(1, run.tally.busy_s)
+        plan.pace.measured(1, run.tally.busy_s)
         value: R = result[0]
         return value
+
+    def _plan(self, fn: Any, options: Any) -> _Plan:
+        """Prepare what calls of a function with these options share, and keep it if the function goes by its name."""
+        check_function(fn)
+        resolved = self._resolve(options, RUN_OPTIONS)
+        decision = self._decide(fn, 1, None, resolved)
+        is_constant = decision.reason is not Reason.MEASURING
+        plan = _Plan(resolved, decision if is_constant else None, None, self._cost_of(fn))
+        if travels_by_name(fn):
+            plan = plan._replace(job=self._job(fn, fn, Flag.STAR))
+            if len(self._plans) >= _MAX_FUNCTIONS:
+                self._plans.clear()
+            self._plans[(fn, *options.items())] = plan
+        return plan
 
     @overload
     async def run_parallel(
@@ -302,7 +337,7 @@ class ParallelSession:
             failures.update(outcomes.failures)
 
         called, flags = (fn, 0) if resolved.seed is None else (Seeded(fn, resolved.seed), Flag.SEEDED)
-        run = self._new_run(fn, called, flags, source, resolved, sink)
+        run = Run(self._job(fn, called, flags), source, resolved, sink)
         await self._map(run, fn, n_items, resolved)
         if run.error is not None:
             raise run.error
@@ -349,11 +384,8 @@ class ParallelSession:
         self._check_open()
         return resolve_options(self.config, options, allowed, is_consent=self._is_consent)
 
-    def _new_run(
-        self, fn: Any, called: Any, flags: int, source: Source, options: CallOptions, sink: Sink
-    ) -> Run:
-        job = Job(next(_run_numbers), called, describe_function(fn), flags, self._initializer)
-        return Run(job, source, options, sink)
+    def _job(self, fn: Any, called: Any, flags: int) -> Job:
+        return Job(next(_run_numbers), called, describe_function(fn), flags, self._initializer)
 
     def _cost_of(self, fn: Any) -> Pace:
         """Return what is known of a function's cost; functions that were not called for long are forgotten."""

@@ -63,6 +63,24 @@ def source_of(items: Iterable[Any] | AsyncIterable[Any]) -> Source:
     raise TypeError(f"items must be iterable or async iterable, not {type(items).__name__}")
 
 
+class NoSource:
+    """No items: those of a single call are not taken from a source."""
+
+    remaining = 0
+    is_exhausted = True
+    n_ready = None
+
+    def take(self, count: int) -> Sequence[Any]:
+        """Return nothing."""
+        return ()
+
+    async def pull(self, count: int) -> None:
+        """Do nothing."""
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
 class _SequenceSource:
     """A sequence that is at hand as a whole."""
 

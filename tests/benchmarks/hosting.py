@@ -11,6 +11,7 @@ from typing import IO
 import psutil
 
 from .entrants import Assignment, Sample
+from .families import family, kill_all, kill_family
 from .sampling import NoSample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,18 +53,17 @@ class Guest:
 
     def close(self) -> int:
         """Let the guest end by itself; kill what it leaves after a grace."""
-        family = self._family()
+        members = family(self._process.pid)
         _open_end(self._process.stdin).close()
-        _, left = psutil.wait_procs(family, timeout=CLOSE_LIMIT_S)
-        for process in left:
-            process.kill()
+        _, left = psutil.wait_procs(members, timeout=CLOSE_LIMIT_S)
+        kill_all(left)
         self._process.wait()
         _open_end(self._process.stdout).close()
         return len(left)
 
     def _answer(self, limit_s: float) -> Sample:
         """Read one answer; a guest that takes too long is killed, which ends its output."""
-        overdue = threading.Timer(limit_s, self._kill)
+        overdue = threading.Timer(limit_s, kill_family, [self._process.pid])
         overdue.start()
         line = _open_end(self._process.stdout).readline()
         overdue.cancel()
@@ -74,17 +74,6 @@ class Guest:
             raise NoSample(answer["error"])
         sample: Sample = answer.get("sample", {})
         return sample
-
-    def _kill(self) -> None:
-        for process in self._family():
-            process.kill()
-
-    def _family(self) -> list[psutil.Process]:
-        try:
-            guest = psutil.Process(self._process.pid)
-            return [*guest.children(recursive=True), guest]
-        except psutil.NoSuchProcess:
-            return []
 
 
 def _open_end(pipe: IO[str] | None) -> IO[str]:

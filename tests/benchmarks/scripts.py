@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 from .entrants import Assignment, Sample
+from .families import kill_family
 from .sampling import NoSample
 
 COLD = Path(__file__).with_name("cold")
@@ -33,15 +34,16 @@ class Import:
     """What an import adds to the start and exit of a bare interpreter, the two run in random order."""
 
     def __init__(self, assignment: Assignment) -> None:
-        self._module = assignment.entrant.contender
-        self._chance = random.Random(self._module)
+        module, name = assignment.entrant.contender, assignment.entrant.variant
+        self._source = f"from {module} import {name}" if name else f"import {module}"
+        self._chance = random.Random(self._source)
 
     def sample(self) -> Sample:
-        sources = ["pass", f"import {self._module}"]
+        sources = ["pass", self._source]
         self._chance.shuffle(sources)
         walls_s = {source: _wall_s("-c", source) for source in sources}
-        bare_s = walls_s.pop("pass")
-        return {"wall_s": [wall_s - bare_s for wall_s in walls_s.values()], "bare_s": [bare_s]}
+        bare_s = walls_s["pass"]
+        return {"wall_s": [walls_s[self._source] - bare_s], "bare_s": [bare_s]}
 
     def close(self) -> int:
         return 0
@@ -51,14 +53,18 @@ def _wall_s(*arguments: str) -> float:
     """Run this interpreter once; its errors go to a file, for a pipe would wait for its workers too."""
     with tempfile.TemporaryFile() as errors:
         began_s = perf_counter()
-        code = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            timeout=LIMIT_S,
-            check=False,
-        ).returncode
+        )
+        try:
+            code = process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            kill_family(process.pid)
+            process.wait()
+            raise NoSample(f"killed after {LIMIT_S:.0f} s") from None
         wall_s = perf_counter() - began_s
         if code != 0:
             errors.seek(0)

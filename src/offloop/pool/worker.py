@@ -258,21 +258,18 @@ def _memory_file(name: str, size: int) -> int:
 def _unlink_semaphores(executor: Any) -> None:
     """Take the names of loky's semaphores out of /dev/shm: both sides hold them open, nothing opens them again.
 
-    loky's own finalizers then find no file and only unregister them from its resource tracker.
+    loky's own finalizers do it, which also take them off its resource tracker's list; run early they run only once.
     """
-    from _multiprocessing import sem_unlink
+    from multiprocessing import util
 
     queues = (executor._call_queue, executor._result_queue)
     locks = [lock for queue in queues for lock in vars(queue).values()]
     locks.append(executor._processes_management_lock)
     locks += [process._worker_exit_lock for process in executor._processes.values()]
-    for lock in locks:
-        name = getattr(getattr(lock, "_semlock", None), "name", None)
-        if name is not None:
-            try:
-                sem_unlink(name)
-            except FileNotFoundError:
-                pass
+    names = {getattr(getattr(lock, "_semlock", None), "name", None) for lock in locks}
+    for finalizer in list(util._finalizer_registry.values()):
+        if len(finalizer._args) == 1 and finalizer._args[0] in names - {None}:
+            finalizer()
 
 
 _exit_hook = threading.Lock()  # held for ever once the hook is registered

@@ -15,44 +15,43 @@ from __future__ import annotations
 
 import mmap
 import struct
-from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 VERSION = 1
 
 
-class Kind(IntEnum):
-    """What a frame means."""
+class Kind:
+    """What a frame means. Plain integers, here and below: an enum's cost twenty times as much in the hot path."""
 
-    HELLO = 1  # worker: the process is up
-    READY = 2  # worker: worker_init has returned
-    INIT_FAILED = 3  # worker: worker_init has raised; the payload is a failure
-    FUNCTION = 4  # parent: keep this function under its digest
-    FORGET = 5  # parent: drop the function with this digest
-    TASK = 6  # parent: execute these items
-    VALUES = 7  # worker: what consecutive items returned
-    FAILURE = 8  # worker: what one item raised
-    REFUSED = 9  # worker: this chunk can't be executed as sent; the payload is a Refusal
-    CALL = 10  # worker: a question to the parent (reserved)
-    REPLY = 11  # parent: its answer (reserved)
-    LOG = 12  # worker: a record of its logs or prints (reserved)
+    HELLO: Final = 1  # worker: the process is up
+    READY: Final = 2  # worker: worker_init has returned
+    INIT_FAILED: Final = 3  # worker: worker_init has raised; the payload is a failure
+    FUNCTION: Final = 4  # parent: keep this function under its digest
+    FORGET: Final = 5  # parent: drop the function with this digest
+    TASK: Final = 6  # parent: execute these items
+    VALUES: Final = 7  # worker: what consecutive items returned
+    FAILURE: Final = 8  # worker: what one item raised
+    REFUSED: Final = 9  # worker: this chunk can't be executed as sent; the payload begins with a Refusal
+    CALL: Final = 10  # worker: a question to the parent (reserved)
+    REPLY: Final = 11  # parent: its answer (reserved)
+    LOG: Final = 12  # worker: a record of its logs or prints (reserved)
 
 
-class Flag(IntFlag):
+class Flag:
     """What else a frame says of its payload."""
 
-    PLAIN = 1  # the payload holds exact built-in types only, so unpickling it runs nobody's code
-    LAST = 2  # this chunk is over: no more frames for it
-    STAR = 4  # each item is a tuple of arguments
-    SEEDED = 8  # the function takes (index, item)
+    PLAIN: Final = 1  # the payload holds exact built-in types only, so unpickling it runs nobody's code
+    LAST: Final = 2  # this chunk is over: no more frames for it
+    STAR: Final = 4  # each item is a tuple of arguments
+    SEEDED: Final = 8  # the function takes (index, item)
 
 
-class Refusal(IntEnum):
+class Refusal:
     """Why a chunk can't be executed as sent."""
 
-    STALE = 1  # the function of this name in the worker is not the one that the parent has
-    UNREADABLE = 2  # the items can't be unpickled together; send them one by one
-    NO_FUNCTION = 3  # the function can't be rebuilt in the worker; a failure follows in the payload
+    STALE: Final = 1  # the function of this name in the worker is not the one that the parent has
+    UNREADABLE: Final = 2  # the items can't be unpickled together; send them one by one
+    NO_FUNCTION: Final = 3  # the function can't be rebuilt in the worker; a failure follows in the payload
 
 
 _HEADER = struct.Struct("<BBHIQQQQQQ16s8sQ")
@@ -93,9 +92,8 @@ _NO_SPAN = bytes(8)
 
 
 def pack_header(
-    kind: Kind,
+    kind: int,
     length: int,
-    *,
     flags: int = 0,
     run: int = 0,
     epoch: int = 0,

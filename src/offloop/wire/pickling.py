@@ -6,7 +6,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from types import FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 PROTOCOL = 5
@@ -80,6 +80,11 @@ def _by_value(value: object) -> bytes:
     return data
 
 
+def dumps_plain(value: object) -> bytes:
+    """Pickle exact built-in types, see `is_plain`."""
+    return pickle.dumps(value, PROTOCOL)
+
+
 loads = pickle.loads
 
 
@@ -123,7 +128,9 @@ def pack_function(fn: Callable[..., object], *, by_value: bool = False) -> Packe
 
 def travels_by_name(fn: Any) -> bool:
     """Whether pickling this function is no more than writing down where it can be imported from."""
-    return isinstance(fn, FunctionType) and fn.__module__ != "__main__" and "<" not in fn.__qualname__
+    if isinstance(fn, FunctionType):
+        return fn.__module__ != "__main__" and "<" not in fn.__qualname__
+    return isinstance(fn, BuiltinFunctionType) and isinstance(fn.__self__, ModuleType)
 
 
 _by_value_lock = threading.Lock()  # registering a module with cloudpickle is global

@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -24,9 +25,11 @@ from ..wire.pickling import (
     StaleFunction,
     describe_function,
     dumps,
+    dumps_plain,
     function_name,
     is_plain,
     loads,
+    travels_by_name,
     unpack_function,
 )
 from . import task as this_task
@@ -34,6 +37,7 @@ from .execute import execute
 from .lifeline import arm
 from .task import Task
 
+_BROKEN = 70  # exit code of a worker whose own code failed: EX_SOFTWARE of sysexits.h
 _MAX_LOADED = 16  # runs whose function is kept unpickled; runs that take turns on a lane are few
 
 _lane: socket.socket
@@ -74,8 +78,20 @@ def _release() -> None:
         lifeline.close()
 
 
-def serve(init: bytes | None, idle_timeout_s: float) -> None:
-    """Execute chunks until the parent closes the lane, or nothing has come for `idle_timeout_s`."""
+def serve(init: bytes | None, idle_timeout_s: float) -> NoReturn:
+    """Execute chunks until the parent closes the lane, or nothing has come for `idle_timeout_s`; ends the process."""
+    try:
+        _serve(init, idle_timeout_s)
+    except SystemExit:
+        pass
+    except BaseException:
+        traceback.print_exc()
+        os._exit(_BROKEN)
+    _flush_output()
+    os._exit(0)  # at once: its executor is of no more use, and the parent waits for nothing else
+
+
+def _serve(init: bytes | None, idle_timeout_s: float) -> None:
     channel = Channel(_lane)
     words = channel.receive_page()
     channel.send(Kind.HELLO)
@@ -85,8 +101,6 @@ def serve(init: bytes | None, idle_timeout_s: float) -> None:
     worker = Worker(channel, words, state)
     while (frame := channel.receive()) is not None:
         worker.handle(frame)
-    if channel.is_idle_end:
-        _exit()
 
 
 def _initialize(channel: Channel, init: bytes) -> Any:
@@ -99,13 +113,7 @@ def _initialize(channel: Channel, init: bytes) -> Any:
         wrapped = WorkerInitError(name, f"{type_name(error)}: {safe_text(error)}")
         wrapped.__cause__ = error
         channel.send(Kind.INIT_FAILED, dumps(tuple(pack_failure(wrapped))), flags=Flag.PLAIN)
-        _exit()
-
-
-def _exit() -> NoReturn:
-    """End this process at once; its executor in the parent is of no more use then."""
-    _flush_output()
-    os._exit(0)
+        raise SystemExit from None
 
 
 def _flush_output() -> None:
@@ -122,7 +130,6 @@ class Channel:
     def __init__(self, lane: socket.socket) -> None:
         self._lane = lane
         self._reader = FrameReader()
-        self.is_idle_end = False
 
     def receive_page(self) -> memoryview:
         """Map the status page, whose descriptor is the first thing that the parent sends."""
@@ -150,7 +157,6 @@ class Channel:
             except BlockingIOError:  # SO_RCVTIMEO has passed
                 if not reader.is_empty:
                     continue
-                self.is_idle_end = True
                 return None
             except ConnectionResetError:
                 return None
@@ -158,9 +164,12 @@ class Channel:
                 return None
             reader.received(count)
 
-    def send(self, kind: Kind, payload: bytes = b"", **fields: int) -> None:
+    def send(self, kind: int, payload: bytes = b"", **fields: int) -> None:
         """Write one frame."""
-        header = pack_header(kind, len(payload), **fields)
+        self.write(pack_header(kind, len(payload), **fields), payload)
+
+    def write(self, header: bytes, payload: bytes) -> None:
+        """Write a packed header and its payload."""
         if len(payload) < 1 << 16:
             self._lane.sendall(header + payload)
         else:
@@ -176,6 +185,7 @@ class Worker:
         self._words = words
         self._state = state
         self._functions: dict[bytes, bytes] = {}  # by digest; the parent drives what is kept
+        self._named: dict[bytes, Callable[..., Any]] = {}
         self._loaded: OrderedDict[tuple[int, bytes], Callable[..., Any]] = OrderedDict()
         self._task: Header
         self._fn: Callable[..., Any]
@@ -189,6 +199,7 @@ class Worker:
             self._functions[bytes(payload[:DIGEST_SIZE])] = bytes(payload[DIGEST_SIZE:])
         elif kind == Kind.FORGET:
             self._functions.pop(bytes(payload), None)
+            self._named.pop(bytes(payload), None)
         else:
             raise RuntimeError(f"a frame of kind {kind} has no meaning for a worker")
 
@@ -224,10 +235,18 @@ class Worker:
         self.values(*rest, flags=Flag.LAST)
 
     def _function(self, run: int, digest: bytes) -> Callable[..., Any]:
+        """Return the function of a run: one that travels by its name is the module's own, others are the run's own."""
+        fn = self._named.get(digest)
+        if fn is not None:
+            return fn
         key = (run, digest)
         fn = self._loaded.get(key)
         if fn is None:
-            fn = self._loaded[key] = unpack_function(self._functions[digest])
+            fn = unpack_function(self._functions[digest])
+            if travels_by_name(fn):
+                self._named[digest] = fn
+                return fn
+            self._loaded[key] = fn
             if len(self._loaded) > _MAX_LOADED:
                 self._loaded.popitem(last=False)
         return fn
@@ -241,16 +260,19 @@ class Worker:
         self.failure(index, unreadable_item(index, function, error))
         self.values(index + 1, [], 0, flags=Flag.LAST)
 
-    def _refuse(self, why: Refusal, detail: bytes = b"") -> None:
-        self._answer(Kind.REFUSED, bytes([why]) + detail, flags=Flag.LAST)
+    def _refuse(self, why: int, detail: bytes = b"") -> None:
+        self._answer(Kind.REFUSED, bytes([why]) + detail, Flag.LAST)
 
-    def _answer(self, kind: Kind, payload: bytes, **fields: int) -> None:
-        self._channel.send(kind, payload, run=self._task.run, epoch=self._task.epoch, **fields)
+    def _answer(self, kind: int, data: bytes, flags: int, start: int = 0, count: int = 0, elapsed_ns: int = 0) -> None:
+        task = self._task
+        self._channel.write(
+            pack_header(kind, len(data), flags, task.run, task.epoch, start, count, elapsed_ns), data
+        )
 
     def values(self, start: int, values: list[Any], elapsed_ns: int, flags: int = 0) -> None:
         """Send what consecutive items returned: together where that is plain, else each in bytes of its own."""
         if is_plain(values):
-            self._send(dumps(values), start, len(values), elapsed_ns, flags | Flag.PLAIN)
+            self._send(dumps_plain(values), start, len(values), elapsed_ns, flags | Flag.PLAIN)
             return
         packed: list[bytes] = []
         for index, value in enumerate(values, start):
@@ -264,9 +286,9 @@ class Worker:
         self._send(dumps(packed), start + len(values) - len(packed), len(packed), elapsed_ns, flags)
 
     def _send(self, data: bytes, start: int, count: int, elapsed_ns: int, flags: int = 0) -> None:
-        self._answer(Kind.VALUES, data, flags=flags, start=start, count=count, duration_ns=elapsed_ns)
+        self._answer(Kind.VALUES, data, flags, start, count, elapsed_ns)
 
     def failure(self, index: int, error: BaseException) -> None:
         """Send what one item raised."""
         payload = dumps(tuple(pack_failure(error)))
-        self._answer(Kind.FAILURE, payload, flags=Flag.PLAIN, start=index, count=1)
+        self._answer(Kind.FAILURE, payload, Flag.PLAIN, index, 1)

@@ -15,7 +15,7 @@ class Offloop(Pooled):
 
     def __init__(self, entrant: Entrant, *, workers: int) -> None:
         super().__init__(entrant, workers=workers)
-        self.strategy = entrant.variant or "processes"
+        self.strategy = offloop.Strategy[(entrant.variant or "processes").upper()]
         self.session = offloop.ParallelSession(workers=workers)
 
     async def __aenter__(self) -> Self:
