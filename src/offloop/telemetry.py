@@ -24,7 +24,7 @@ def emit(event: Event) -> None:
 
 def is_heard(level: int) -> bool:
     """Whether an event of this level goes anywhere, so that it is worth making."""
-    return level >= logging.WARNING or _structlog_is_configured()
+    return level >= logging.WARNING or ("structlog" in sys.modules and _structlog_is_configured())
 
 
 def _structlog_is_configured() -> bool:

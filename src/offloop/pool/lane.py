@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import selectors
 from collections import OrderedDict, deque
 from time import monotonic
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from ..wire.failures import PackedFailure, type_name, unpack_failure
 from ..wire.frames import Flag, Frame, FrameReader, Kind, ProtocolError, Refusal, pack_header
 from ..wire.pickling import INLINE_BYTES, loads
 from ..wire.status_page import CANCEL, ITEM, last_begun
+from .readiness import Readiness
 from .worker import Worker
 
 # What a worker keeps of functions that it may be asked for again; the parent drops the least recently used.
@@ -107,14 +107,8 @@ class WorkerLane:
         self._epoch = 0
         self._known: OrderedDict[bytes, int] = OrderedDict()  # digests that the worker keeps, with their bytes
         self._known_bytes = 0
-        # One descriptor to wait on, whether the lane has news or the process has died: a grandchild that holds the
-        # lane's far end would hide the latter.
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._socket, selectors.EVENT_READ)
-        death = worker.fileno_of_death()
-        if death is not None:
-            self._selector.register(death, selectors.EVENT_READ)
-        self._waits_to_write = False
+        self.loop: Any = None  # of whoever leases the lane
+        self._readiness: Readiness | None = None
         self._is_lost = False
 
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
@@ -177,27 +171,23 @@ class WorkerLane:
                 out.popleft()
             else:
                 out[0] = out[0][sent:]
-        if bool(out) is not self._waits_to_write:
-            self._waits_to_write = bool(out)
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if out else 0)
-            self._selector.modify(self._socket, events)
-
     async def receive(self) -> WorkerReport:
         """Return the next news; see `Lane`."""
         reader = self._reader
         reads = _BURST  # so that the first step is to wait: news is never there already when a caller begins
         while True:
-            try:
-                frame = reader.next_frame()
-            except ProtocolError:
-                raise await self._lost() from None
-            if frame is not None:
-                return self._report(frame)
+            if not reader.is_empty:
+                try:
+                    frame = reader.next_frame()
+                except ProtocolError:
+                    raise await self._lost() from None
+                if frame is not None:
+                    return self._report(frame)
             if self._out:
                 self._flush()
             if reads >= _BURST:
                 reads = 0
-                await anyio.wait_readable(self._selector.fileno())
+                await self._news()
             count = self._read(reader)
             if count == 0 or (count is None and not self.worker.is_alive):
                 raise await self._lost()
@@ -206,6 +196,15 @@ class WorkerLane:
             else:
                 reader.received(count)
                 reads += 1
+
+    async def _news(self) -> None:
+        readiness = self._readiness
+        if readiness is None or readiness.loop is not self.loop:
+            if readiness is not None:
+                readiness.close()
+            self._readiness = readiness = Readiness(self.loop, self._socket, self.worker.fileno_of_death())
+        readiness.want_room(bool(self._out))
+        await readiness.wait()
 
     def _read(self, reader: FrameReader) -> int | None:
         """Return how many bytes came: 0 at the end of the lane, None if there are none yet."""
@@ -260,5 +259,7 @@ class WorkerLane:
 
     def close(self) -> None:
         """Free this process's descriptors of it. Idempotent."""
-        self._selector.close()
+        if self._readiness is not None:
+            self._readiness.close()
+            self._readiness = None
         self.worker.close()

@@ -33,7 +33,13 @@ STALL_S = 0.005  # a loop that takes longer than this to answer a wake-up is pas
 
 
 class PooledLane(Lane, Protocol):
-    """A lane as the pool sees it."""
+    """A lane as the pool sees it.
+
+    Attributes:
+        loop: The event loop of whoever leased it last.
+    """
+
+    loop: Any
 
     @property
     def is_usable(self) -> bool:
@@ -120,7 +126,7 @@ class Pool(Generic[L]):
         self._start, self._discard, self._name = start, discard, name
         self._lock = threading.Lock()
         self._idle: deque[L] = deque()
-        self._leased: dict[int, tuple[L, Any]] = {}  # by id of the lane: the lane, and the loop of its holder
+        self._leased: set[L] = set()
         self._starting = 0
         self._queues: dict[Any, deque[Waiter]] = {}  # by event loop
         self._ticket = 0
@@ -143,7 +149,7 @@ class Pool(Generic[L]):
     def lanes(self) -> list[L]:
         """All lanes, idle and leased."""
         with self._lock:
-            return [*self._idle, *(lane for lane, _ in self._leased.values())]
+            return [*self._idle, *self._leased]
 
     async def acquire(self) -> L:
         """Claim a lane, waiting in line for it.
@@ -193,7 +199,8 @@ class Pool(Generic[L]):
 
     def _take(self, loop: Any) -> L:
         lane = self._idle.pop()  # the one used last: its caches are warm, and the others may reach their idle time
-        self._leased[id(lane)] = (lane, loop)
+        self._leased.add(lane)
+        lane.loop = loop
         return lane
 
     def _leave(self, waiter: Waiter) -> None:
@@ -225,10 +232,11 @@ class Pool(Generic[L]):
             self.discard(lane)
             return
         with self._lock:
-            holder = self._leased.pop(id(lane), None)
-            if holder is not None and not self._closed:
+            if lane in self._leased:  # else the pool was closed meanwhile
+                self._leased.remove(lane)
                 self._idle.append(lane)
-                self._wake(holder[1])
+                if self._queues:
+                    self._wake(lane.loop)
                 return
         lane.kill()
         lane.close()
@@ -238,7 +246,8 @@ class Pool(Generic[L]):
         lane.kill()
         lane.close()
         with self._lock:
-            if self._leased.pop(id(lane), None) is not None:
+            if lane in self._leased:
+                self._leased.remove(lane)
                 self._in_thread(self._discard, lane)
                 self._replace()
 
@@ -274,9 +283,9 @@ class Pool(Generic[L]):
 
     def _reclaim(self, here: Any) -> None:
         """Kill lanes whose holder is gone with its event loop."""
-        for lane, loop in list(self._leased.values()):
-            if loop is not here and _is_closed(loop):
-                del self._leased[id(lane)]
+        for lane in list(self._leased):
+            if lane.loop is not here and _is_closed(lane.loop):
+                self._leased.remove(lane)
                 lane.kill()
                 lane.close()
                 self._in_thread(self._discard, lane)
@@ -337,7 +346,7 @@ class Pool(Generic[L]):
         """Refuse new leases and kill every lane; blocks until nothing of them is left. Idempotent."""
         with self._lock:
             self._closed = True
-            idle, leased = list(self._idle), [lane for lane, _ in self._leased.values()]
+            idle, leased = list(self._idle), list(self._leased)
             self._idle.clear()
             self._leased.clear()
             self._wake_all()
@@ -374,7 +383,7 @@ class Lease(Generic[L]):
         if kind is GeneratorExit:  # the event loop is gone, and nothing can be awaited any more
             self._pool.discard(lane)
             return
-        if not lane.is_usable and lane.in_flight:
+        if lane.in_flight:
             with anyio.CancelScope(shield=True):
                 await lane.abandon(self._grace_s)
         self._pool.release(lane)

@@ -8,7 +8,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import anyio
-from anyio.lowlevel import current_token
 
 from ..strategies.base import Chunk, Job, Outcomes, Refused
 from ..wire import status_page
@@ -61,6 +60,7 @@ class ThreadLane:
     def __init__(self, name: str, idle_timeout_s: float, on_idle: Any) -> None:
         self.in_flight: deque[Chunk] = deque()
         self._words = status_page.new_page(bytearray(status_page.SIZE))
+        self.loop: Any = None  # of whoever leases the lane
         self._epoch = 0
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
         self._reports: deque[ThreadReport] = deque()
@@ -75,7 +75,7 @@ class ThreadLane:
         self._epoch += 1
         chunk.epoch = self._epoch
         self.in_flight.append(chunk)
-        self._orders.put(_Order(job, chunk, self._epoch, budget_s, poster(current_token().native_token)))
+        self._orders.put(_Order(job, chunk, self._epoch, budget_s, poster(self.loop)))
 
     async def receive(self) -> ThreadReport:
         """Return the next news; see `Lane`."""

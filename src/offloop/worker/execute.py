@@ -12,6 +12,7 @@ from ..wire.frames import Flag
 from ..wire.status_page import BUSY, CANCEL, DONE, ITEM, OVER, SINCE, item_base
 from .task import Task, current
 
+_SPREAD = Flag.STAR | Flag.SEEDED
 FLUSH_NS = 20_000_000  # outcomes of a long chunk leave at least so often, so that a crash loses little
 
 
@@ -54,7 +55,7 @@ def execute(
     calls: Sequence[Any] = items
     if flags & Flag.SEEDED:
         calls = list(enumerate(items, start))
-    spread = flags & (Flag.STAR | Flag.SEEDED)
+    spread = flags & _SPREAD
     begun = flushed = now = monotonic_ns()
     words[SINCE] = begun
     word = item_base(epoch) + start
