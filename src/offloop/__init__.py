@@ -75,8 +75,10 @@ __all__ = (
 # Where each name lives. A worker process imports this package too, so nothing is imported before it is used.
 _HOMES = {
     ".default": ("close_default_session", "run", "run_parallel"),
-    ".errors": tuple(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled")))
-    + ("UnpicklableFunction", "UnpicklableItem", "UnpicklableResult"),
+    ".errors": (
+        *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled"))),
+        *(name for name in __all__ if name.startswith("Unpicklable") and not name.endswith("Error")),
+    ),
     ".functions": ("call", "star"),
     ".model": ("Decision", "Reason", "SessionStatistics", "Strategy"),
     ".session": ("ParallelSession",),

@@ -36,9 +36,8 @@ async def close_default_session() -> None:
 
 
 if TYPE_CHECKING:
-    _typed: ParallelSession
-    run = _typed.run
-    run_parallel = _typed.run_parallel
+    run = ParallelSession().run
+    run_parallel = ParallelSession().run_parallel
 else:
 
     async def run(fn: Any, *args: Any, **options: Any) -> Any:

@@ -59,4 +59,4 @@ def _is_async(fn: Any) -> bool:
     code = getattr(fn, "__code__", None)
     if code is not None:
         return bool(code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)

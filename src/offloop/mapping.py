@@ -20,7 +20,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
-from .deciding.chunking import BUDGET_S, MAX_ITEMS, Pace, may_queue_second, next_size
+from .deciding.chunking import BUDGET_S, Pace, may_queue_second, next_size
 from .deciding.recovery import recover
 from .errors import AsyncFunctionError, OffloopError, UnpicklableFunction, UnpicklableItem, WorkerCrashed
 from .events import ItemRetried, WorkerDied
@@ -109,21 +109,19 @@ class Run:
         """Execute the one item of a single call, without tasks of its own."""
         if backend.is_remote and self._job.packed is None:
             await self.pack()
-        chunk = Chunk(0, (args,))
         self.tally.submitted = 1
-        while True:
+        self._back.append(Chunk(0, (args,)))
+        while self._back and self.error is None:
+            chunk = self._back.popleft()
             if backend.is_remote and not self._encode_inline(chunk):
                 await self._encode(chunk)
                 if chunk.data is None:
-                    return
+                    continue
             async with backend.lease(self._options.grace_s) as lane:
                 lane.send(self._job, chunk, 0.0)
                 await self._follow(lane)
             while self._arrived:
                 await self._unpack(self._arrived.popleft())
-            if not self._back:
-                return
-            chunk = self._back.popleft()
 
     async def drive(self, backend: Backend) -> None:
         """Execute all items on as many lanes as take part; returns when each has its outcome, or the run has failed."""
@@ -239,9 +237,8 @@ class Run:
     def _next_for(self, backend: Backend) -> Chunk | None:
         """Return a chunk that can be sent now, if there is one."""
         if self._ready:
-            chunk = self._ready.popleft()
-            self._notify()  # there is room for another
-            return chunk
+            self._notify()  # there will be room for another
+            return self._ready.popleft()
         if self._needs_porters and backend.is_remote:
             return None
         chunk = self._take()
@@ -335,7 +332,7 @@ class Run:
         if report.refused is not None:
             self._refused(lane, chunk, report.refused)
             return
-        chunk.done += report.count
+        chunk.done += report.n_items
         if report.is_last:
             self.tally.busy_s += report.elapsed_s
             self.pace.measured(chunk.done, report.elapsed_s)

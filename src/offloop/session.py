@@ -9,7 +9,18 @@ import warnings
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, Callable, Iterable
 from types import BuiltinFunctionType, FunctionType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, TypeVarTuple, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    overload,
+)
 
 from .deciding.chunking import Pace
 from .deciding.decide import decide, worker_limit
@@ -153,7 +164,7 @@ class ParallelSession:
 
     def __del__(self) -> None:
         if getattr(self, "_state", "") == "open" and self._processes.pool.lanes:
-            warnings.warn("a ParallelSession was never closed; its workers end now", ResourceWarning, source=self)
+            warnings.warn("a ParallelSession was never closed; its workers end now", ResourceWarning, stacklevel=2, source=self)
             for lane in self._processes.pool.lanes:
                 lane.kill()
 
@@ -195,7 +206,7 @@ class ParallelSession:
 
     # --- its entrances -----------------------------------------------------------------------------------------------
 
-    async def run(self, fn: Callable[[Unpack[Ts]], R], *args: Unpack[Ts], **options: Unpack[RunOptions]) -> R:
+    async def run(self, fn: Callable[[*Ts], R], *args: *Ts, **options: Unpack[RunOptions]) -> R:
         """Call ``fn(*args)`` off the loop and return what it returns.
 
         Cancelling stops the call: it ends at its next `checkpoint`, else its worker is killed after ``grace_s``.

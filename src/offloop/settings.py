@@ -27,8 +27,8 @@ def _strategy(value: object, setting: str = "strategy") -> Strategy:
     if not isinstance(value, str):
         raise SettingTypeError(setting, value, f"write one of {', '.join(Strategy)}.")
     try:
-        return Strategy(value.lower())
-    except ValueError:
+        return Strategy[value.upper()]
+    except KeyError:
         raise SettingError(setting, value, did_you_mean(value, tuple(Strategy))) from None
 
 
@@ -195,7 +195,7 @@ def _on_error(value: object) -> OnError:
     if value not in ("raise", "group", "collect"):
         kind = SettingError if isinstance(value, str) else SettingTypeError
         raise kind("on_error", value, 'write "raise", "group" or "collect".')
-    return value  # type: ignore[return-value]
+    return value
 
 
 def _seed(value: object) -> int | None:

@@ -1,0 +1,1 @@
+"""Lanes, the workers and threads behind them, and who may use them when."""

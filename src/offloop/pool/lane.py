@@ -49,9 +49,9 @@ class WorkerReport(NamedTuple):
         return self.frame.header.duration_ns / 1e9
 
     @property
-    def count(self) -> int:
+    def n_items(self) -> int:
         """How many items have their outcome in here."""
-        return self.frame.header.count
+        return self.frame.header.n_items
 
     @property
     def refused(self) -> Refused | None:
@@ -129,7 +129,7 @@ class WorkerLane:
             run=job.run,
             epoch=self._epoch,
             start=chunk.start,
-            count=len(chunk.items),
+            n_items=len(chunk.items),
             duration_ns=int(budget_s * 1e9),
         )
         self._write(header + digest, chunk.data)

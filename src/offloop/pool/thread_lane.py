@@ -29,7 +29,7 @@ class ThreadReport(NamedTuple):
     is_inline: bool = True
 
     @property
-    def count(self) -> int:
+    def n_items(self) -> int:
         """How many items have their outcome in here."""
         return len(self.values)
 

@@ -46,6 +46,7 @@ class Worker:
         self.pid = 0
         self._executor = executor
         self._process: Any = None  # loky's; knows how it ended
+        self._manager: Any = None  # loky's thread that watches and reaps it
         self._lifeline = lifeline
         self._pidfd: int | None = None
         self._lock = threading.Lock()
@@ -107,7 +108,7 @@ class Worker:
                 executor.submit(serve, init, idle_timeout_s)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-            worker._watch(*executor._processes.values())
+            worker._watch(next(iter(executor._processes.values())), executor._executor_manager_thread)
             socket.send_fds(lane, [b"\0"], [page_fd])
         except BaseException:
             lane.close()
@@ -120,8 +121,8 @@ class Worker:
         _kill_all_at_exit()
         return worker
 
-    def _watch(self, process: Any) -> None:
-        self._process = process
+    def _watch(self, process: Any, manager: Any) -> None:
+        self._process, self._manager = process, manager
         self.pid = process.pid
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self.pid)
@@ -188,6 +189,8 @@ class Worker:
             if self._killed:
                 return
             self._killed = True
+            # Told first, loky takes the death for what it is, and doesn't wait 50 ms for an explanation.
+            self._executor.shutdown(wait=False, kill_workers=True)
             self._lifeline.close()  # here the kernel kills the group; see worker/lifeline.py
             if self._pidfd is not None:
                 _kill_process(self._pidfd)
@@ -203,7 +206,7 @@ class Worker:
 
     def join(self) -> None:
         """Wait until the process is reaped and loky's threads for it have ended; blocks."""
-        self._executor.shutdown(wait=True, kill_workers=True)
+        self._manager.join()
 
     def _forget(self) -> None:
         """In a forked child: close this process's copies, so that the parent's lanes and lifelines are its own."""
@@ -267,7 +270,7 @@ def _unlink_semaphores(executor: Any) -> None:
     locks.append(executor._processes_management_lock)
     locks += [process._worker_exit_lock for process in executor._processes.values()]
     names = {getattr(getattr(lock, "_semlock", None), "name", None) for lock in locks}
-    for finalizer in list(util._finalizer_registry.values()):
+    for finalizer in list(vars(util)["_finalizer_registry"].values()):
         if len(finalizer._args) == 1 and finalizer._args[0] in names - {None}:
             finalizer()
 

@@ -1,0 +1,1 @@
+"""Senses: what the host, the environment and the work are like."""

@@ -64,7 +64,7 @@ def sense_environment(environ: Mapping[str, str]) -> Environment:
 def _strategy(word: str) -> Strategy:
     if word not in tuple(Strategy):
         raise SettingError(_PARALLEL, word, did_you_mean(word, ("off", "on", *Strategy)))
-    return Strategy(word)
+    return Strategy[word.upper()]
 
 
 def _number(variable: str, value: str) -> dict[str, Any]:

@@ -33,10 +33,7 @@ def sense_host(environ: Mapping[str, str], *, is_worker: bool, is_off: bool, lif
 
 def _cores(environ: Mapping[str, str]) -> int:
     """Return usable cores: the least of affinity, cgroup quota and LOKY_MAX_CPU_COUNT."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
     if quota is not None:
         cores = min(cores, max(1, int(quota)))

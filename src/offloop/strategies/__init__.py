@@ -1,0 +1,1 @@
+"""Where items execute: one file for each strategy, behind one protocol."""

@@ -133,7 +133,7 @@ class Report(Protocol):
         """Seconds that the chunk has run so far."""
 
     @property
-    def count(self) -> int:
+    def n_items(self) -> int:
         """How many items have their outcome in here."""
 
     @property
@@ -181,11 +181,13 @@ class Backend(Protocol):
 
     Attributes:
         is_remote: Whether items leave this process, so that they must be pickled.
-        limit: The most lanes that execute at a time.
     """
 
     is_remote: bool
-    limit: int
+
+    @property
+    def limit(self) -> int:
+        """The most lanes that execute at a time."""
 
     @property
     def has_waiters(self) -> bool:

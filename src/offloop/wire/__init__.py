@@ -1,0 +1,1 @@
+"""The wire: how work and outcomes travel between processes."""

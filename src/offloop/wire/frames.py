@@ -61,7 +61,7 @@ HEADER_SIZE = _HEADER.size
 class Header(NamedTuple):
     """The fixed part of a frame.
 
-    `epoch` numbers the chunks of a lane, `start` and `count` are the items concerned. `duration_ns` says of a TASK
+    `epoch` numbers the chunks of a lane, `start` and `n_items` are the items concerned. `duration_ns` says of a TASK
     how long it may run before the rest is handed back (0: no limit), of outcomes how long the chunk has run so far.
     """
 
@@ -72,7 +72,7 @@ class Header(NamedTuple):
     run: int
     epoch: int
     start: int
-    count: int
+    n_items: int
     duration_ns: int
     deadline_ns: int
     trace_id: bytes
@@ -98,7 +98,7 @@ def pack_header(
     run: int = 0,
     epoch: int = 0,
     start: int = 0,
-    count: int = 0,
+    n_items: int = 0,
     duration_ns: int = 0,
     deadline_ns: int = 0,
     trace_id: bytes = _NO_TRACE,
@@ -106,7 +106,7 @@ def pack_header(
 ) -> bytes:
     """Return the bytes of a header for a payload of `length` bytes."""
     return _HEADER.pack(
-        VERSION, kind, flags, 0, run, epoch, start, count, duration_ns, deadline_ns, trace_id, span_id, length
+        VERSION, kind, flags, 0, run, epoch, start, n_items, duration_ns, deadline_ns, trace_id, span_id, length
     )
 
 

@@ -1,0 +1,1 @@
+"""The worker's side: all that a worker process imports."""

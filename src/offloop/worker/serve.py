@@ -120,7 +120,7 @@ def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except Exception:  # noqa: S112 - closed, or replaced by something odd: the user's affair
+        except Exception:
             continue
 
 
@@ -164,9 +164,9 @@ class Channel:
                 return None
             reader.received(count)
 
-    def send(self, kind: int, payload: bytes = b"", **fields: int) -> None:
-        """Write one frame."""
-        self.write(pack_header(kind, len(payload), **fields), payload)
+    def send(self, kind: int, payload: bytes = b"", flags: int = 0) -> None:
+        """Write one frame that belongs to no chunk."""
+        self.write(pack_header(kind, len(payload), flags), payload)
 
     def write(self, header: bytes, payload: bytes) -> None:
         """Write a packed header and its payload."""
@@ -253,7 +253,7 @@ class Worker:
 
     def _unreadable(self, function: str, error: BaseException) -> None:
         """Items that can't be rebuilt together are sent again one by one; a single one fails."""
-        if self._task.count > 1:
+        if self._task.n_items > 1:
             self._refuse(Refusal.UNREADABLE)
             return
         index = self._task.start
