@@ -49,9 +49,14 @@ class Tally:
         self.busy_s = 0.0
 
     @property
+    def done(self) -> int:
+        """Items that have their outcome."""
+        return self.completed + self.failed
+
+    @property
     def cancelled(self) -> int:
         """Items that were taken in and have no outcome."""
-        return self.submitted - self.completed - self.failed
+        return self.submitted - self.done
 
     def add(self, other: Tally) -> None:
         """Add another's counts."""
@@ -146,7 +151,7 @@ class Run:
         if self.error is not None:
             return True
         tally = self.tally
-        return self._source.is_exhausted and tally.completed + tally.failed == tally.submitted
+        return self._source.is_exhausted and tally.done == tally.submitted
 
     @property
     def remaining(self) -> int | None:
@@ -269,7 +274,7 @@ class Run:
         source, tally = self._source, self.tally
         while not source.is_exhausted:
             window = 4 * self._lanes * self._size()
-            open_items = tally.submitted - tally.completed - tally.failed + (source.n_ready or 0)
+            open_items = tally.submitted - tally.done + (source.n_ready or 0)
             if open_items >= window:
                 await self._wait()
                 continue

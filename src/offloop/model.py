@@ -76,13 +76,15 @@ class Workload:
 
     Attributes:
         fn: Name of the function.
-        n_items: How many items are left; None where it isn't known.
+        n_items: How many items there are; None where it isn't known.
+        n_done: How many of them have their outcome already.
         item_s: Measured seconds per item; None before the first measurement.
         idle_workers: Worker processes that are up and could take work now.
     """
 
     fn: str
     n_items: int | None
+    n_done: int = 0
     item_s: float | None = None
     idle_workers: int = 0
 
@@ -116,7 +118,7 @@ class Decision:
     requested: Strategy = Strategy.AUTO
 
     def __str__(self) -> str:
-        count = "items" if self.n_items is None else f"{self.n_items} items"
+        count = "items" if self.n_items is None else f"{self.n_items} item{'s' * (self.n_items != 1)}"
         where = self.strategy.value + (f" with {self.workers} workers" if self.workers > 1 else "")
         return f"{self.fn}: {count} → {where} ({self.reason.value})\n  {self.reason.sentence}{self._numbers()}"
 
@@ -124,10 +126,18 @@ class Decision:
         known = {
             "an item": self.item_s,
             "serial": self.estimated_serial_s,
-            "chosen": self.estimated_s,
+            "as chosen": self.estimated_s,
         }
-        parts = [f"{name} {seconds * 1e3:.3g} ms" for name, seconds in known.items() if seconds is not None]
-        return f" Measured and estimated: {', '.join(parts)}." if parts else ""
+        parts = [f"{name} {readable(seconds)}" for name, seconds in known.items() if seconds is not None]
+        return f" Estimates: {', '.join(parts)}." if parts else ""
+
+
+def readable(seconds: float) -> str:
+    """Return a time with three digits and the unit that fits."""
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

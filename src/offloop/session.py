@@ -236,7 +236,7 @@ class ParallelSession:
             result.extend(outcomes.values)
 
         run = Run(plan.job or self._job(fn, fn, Flag.STAR), _NO_SOURCE, plan.options, sink)
-        decision = plan.decision or self._decide(fn, 1, plan.pace.item_s, plan.options)
+        decision = plan.decision or self._decide(fn, 1, plan.options, item_s=plan.pace.item_s)
         self._tell(decision, plan.options)
         begun = time.monotonic()
         try:
@@ -253,7 +253,7 @@ class ParallelSession:
         """Prepare what calls of a function with these options share, and keep it if the function goes by its name."""
         check_function(fn)
         resolved = self._resolve(options, RUN_OPTIONS)
-        decision = self._decide(fn, 1, None, resolved)
+        decision = self._decide(fn, 1, resolved)
         is_constant = decision.reason is not Reason.MEASURING
         plan = _Plan(resolved, decision if is_constant else None, None, self._cost_of(fn))
         if travels_by_name(fn):
@@ -363,12 +363,12 @@ class ParallelSession:
     # --- sense, decide, act, report ----------------------------------------------------------------------------------
 
     async def _map(self, run: Run, fn: Any, n_items: int | None, options: CallOptions) -> None:
-        decision = self._decide(fn, n_items, None, options)
+        decision = self._decide(fn, n_items, options)
         begun = time.monotonic()
         try:
             if decision.reason is Reason.MEASURING:
                 await run.probe(local_thread(), _PROBE_S)
-                decision = self._decide(fn, run.remaining, run.pace.item_s, options)
+                decision = self._decide(fn, n_items, options, n_done=run.tally.done, item_s=run.pace.item_s)
             self._tell(decision, options)
             if not run.is_over:
                 run.use(decision.workers)
@@ -376,9 +376,15 @@ class ParallelSession:
         finally:
             self._close_run(run, decision, options, begun)
 
-    def _decide(self, fn: Any, n_items: int | None, item_s: float | None, options: CallOptions) -> Decision:
+    def _decide(
+        self, fn: Any, n_items: int | None, options: CallOptions, *, n_done: int = 0, item_s: float | None = None
+    ) -> Decision:
         workload = Workload(
-            fn=function_name(fn), n_items=n_items, item_s=item_s, idle_workers=self._processes.pool.n_idle
+            fn=function_name(fn),
+            n_items=n_items,
+            n_done=n_done,
+            item_s=item_s,
+            idle_workers=self._processes.pool.n_idle,
         )
         return decide(self._host, workload, options, self.config)
 

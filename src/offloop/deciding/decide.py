@@ -12,8 +12,8 @@ LOOP_SAFE_S = 0.005
 def decide(host: Host, workload: Workload, options: CallOptions, config: ParallelConfig) -> Decision:
     """Return where the items of a run execute, how many workers take part, and why.
 
-    The estimates: serial takes n × item_s; processes take n × item_s ÷ workers, one round trip, and the start of a
-    worker where none is up. Unknown work is measured first (`Reason.MEASURING`: decide again with `item_s`).
+    The estimates, of what is left to do: serial takes n × item_s; processes take n × item_s ÷ workers, one round trip,
+    and the start of a worker where none is up. Unknown work is measured first (`Reason.MEASURING`: decide again with `item_s`).
     """
 
     def decision(strategy: Strategy, reason: Reason, workers: int = 1, **numbers: float | None) -> Decision:
@@ -54,12 +54,12 @@ def decide(host: Host, workload: Workload, options: CallOptions, config: Paralle
             return decision(Strategy.PROCESSES, Reason.FASTER, workers)
         return decision(serial, Reason.TOO_SMALL)
     start_s = 0.0 if workload.idle_workers else host.worker_start_s
-    serial_s = workload.n_items * workload.item_s
+    serial_s = (workload.n_items - workload.n_done) * workload.item_s
     parallel_s = serial_s / workers + host.round_trip_s + start_s
     numbers = {"estimated_serial_s": serial_s, "estimated_s": parallel_s}
     if serial_s >= config.min_speedup * parallel_s:
         return decision(Strategy.PROCESSES, Reason.FASTER, workers, **numbers)
-    if workload.item_s > LOOP_SAFE_S:
+    if serial_s > 0 and workload.item_s > LOOP_SAFE_S:
         return decision(Strategy.PROCESSES, Reason.PROTECTS_LOOP, workers, **numbers)
     return decision(serial, Reason.TOO_SMALL, estimated_serial_s=serial_s, estimated_s=serial_s)
 
@@ -70,7 +70,7 @@ def usable_workers(host: Host, workload: Workload, options: CallOptions, config:
     if options.workers is not None and options.workers != -1:
         workers = min(workers, options.workers)
     if workload.n_items is not None:
-        workers = min(workers, workload.n_items)
+        workers = min(workers, max(1, workload.n_items - workload.n_done))
     return workers
 
 
