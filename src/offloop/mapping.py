@@ -86,6 +86,7 @@ class Run:
         self._lanes = 1
         self._next_index = 0
         self._back: deque[Chunk] = deque()  # taken from the source, not on a lane
+        self._n_back = 0  # the items in them
         self._ready: deque[Chunk] = deque()  # encoded by a porter
         self._arrived: deque[Report] = deque()  # reports that a porter must unpack
         self._changed: anyio.Event | None = None  # set when there may be something to do for a task that waits
@@ -115,9 +116,9 @@ class Run:
         if backend.is_remote and self._job.packed is None:
             await self.pack()
         self.tally.submitted = 1
-        self._back.append(Chunk(0, (args,)))
+        self._put_back(Chunk(0, (args,)))
         while self._back and self.error is None:
-            chunk = self._back.popleft()
+            chunk = self._take_back()
             if backend.is_remote and not self._encode_inline(chunk):
                 await self._encode(chunk)
                 if chunk.data is None:
@@ -157,7 +158,7 @@ class Run:
     def remaining(self) -> int | None:
         """Items that are on no lane yet; None where it isn't known."""
         remaining = self._source.remaining
-        return None if remaining is None else remaining + sum(len(chunk.items) for chunk in self._back)
+        return None if remaining is None else remaining + self._n_back
 
     # --- the function ------------------------------------------------------------------------------------------------
 
@@ -185,10 +186,10 @@ class Run:
     def _take(self, limit: int | None = None) -> Chunk | None:
         """Return the next items to execute, if any are at hand."""
         if self._back:
-            chunk = self._back.popleft()
             size = self._size()
+            chunk = self._take_back()
             if len(chunk.items) > size and chunk.data is None:
-                self._back.appendleft(chunk.part(chunk.start + size, chunk.end))
+                self._put_back(chunk.part(chunk.start + size, chunk.end))
                 chunk = chunk.part(chunk.start, chunk.start + size)
             return chunk
         items = self._source.take(limit or self._size())
@@ -198,6 +199,16 @@ class Run:
         self._next_index += len(items)
         self.tally.submitted += len(items)
         return chunk
+
+    def _take_back(self) -> Chunk:
+        chunk = self._back.popleft()
+        self._n_back -= len(chunk.items)
+        return chunk
+
+    def _put_back(self, chunk: Chunk) -> None:
+        """Queue a chunk again, before all others: it has waited longest."""
+        self._back.appendleft(chunk)
+        self._n_back += len(chunk.items)
 
     def _size(self) -> int:
         return self._options.chunk_size or next_size(self.pace.item_s, self.remaining, self._lanes)
@@ -218,7 +229,7 @@ class Run:
         good = chunk.start
         for index, failure in (*bad.items(), (chunk.end, None)):
             if index > good:
-                self._back.append(chunk.part(good, index))
+                self._put_back(chunk.part(good, index))
             good = index + 1
             if failure is not None:
                 self._store(Outcomes(index, [None], {index: failure}))
@@ -249,7 +260,7 @@ class Run:
         chunk = self._take()
         if chunk is None or not backend.is_remote or self._encode_inline(chunk):
             return chunk
-        self._back.appendleft(chunk)
+        self._put_back(chunk)
         self._needs_porters = True
         self._notify()
         return None
@@ -342,7 +353,7 @@ class Run:
             self.tally.busy_s += report.elapsed_s
             self.pace.measured(chunk.done, report.elapsed_s)
             if chunk.done < len(chunk.items):
-                self._back.append(chunk.part(chunk.start + chunk.done, chunk.end))
+                self._put_back(chunk.part(chunk.start + chunk.done, chunk.end))
         if report.is_inline:
             self._store(report.outcomes())
         else:
@@ -359,9 +370,10 @@ class Run:
         if refused.by_value:
             self._job.distrust_name()
         if refused.one_by_one:
-            self._back.extend(chunk.part(index, index + 1) for index in range(chunk.start, chunk.end))
+            for index in reversed(range(chunk.start, chunk.end)):
+                self._put_back(chunk.part(index, index + 1))
         else:
-            self._back.append(chunk)
+            self._put_back(chunk)
         self._notify()
 
     # --- outcomes ----------------------------------------------------------------------------------------------------
@@ -403,7 +415,7 @@ class Run:
             )
             self._tell_of_death(lost, begun)
             for start, end in plan.again:
-                self._back.append(chunk.part(start, end))
+                self._put_back(chunk.part(start, end))
             for start, end in plan.alone:
                 self._retry_alone(chunk, start, end)
             for start, end in plan.lost:
@@ -417,7 +429,7 @@ class Run:
         for index in range(start, end):
             alone = chunk.part(index, index + 1)
             alone.deaths = chunk.deaths + 1
-            self._back.append(alone)
+            self._put_back(alone)
             self.tally.retried += 1
             emit(ItemRetried(fn=self._job.name, item=index, deaths=alone.deaths))
 

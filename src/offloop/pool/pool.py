@@ -15,11 +15,12 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
@@ -28,8 +29,7 @@ from anyio.lowlevel import current_token
 
 from ..errors import SessionClosedError
 from ..strategies.base import Lane
-
-STALL_S = 0.005  # a loop that takes longer than this to answer a wake-up is passed over; healthy ones take 0.1 ms
+from .waiting import STALL_S, Waiter, is_closed
 
 
 class PooledLane(Lane, Protocol):
@@ -51,77 +51,21 @@ class PooledLane(Lane, Protocol):
 
 L = TypeVar("L", bound=PooledLane)
 
-
-class Waiter:
-    """Somebody who waits for a lane, and the way to wake them from any thread."""
-
-    __slots__ = ("_event", "loop", "ticket", "woken_at")
-
-    def __init__(self, loop: Any, ticket: int) -> None:
-        self.loop = loop
-        self.ticket = ticket
-        self.woken_at: float | None = None  # when they were last told of an idle lane, if they have not looked since
-        self._event = anyio.Event()
-
-    def wake(self, here: Any) -> bool:
-        """Wake them; False if their event loop is closed. `here` is the caller's event loop, if it runs in one."""
-        if self.woken_at is None:
-            self.woken_at = time.monotonic()
-        if self.loop is here:
-            self._event.set()
-            return True
-        try:
-            poster(self.loop)(self._set)
-        except RuntimeError:
-            return False
-        return True
-
-    def _set(self) -> None:
-        self._event.set()
-
-    async def wait(self, timeout_s: float | None) -> None:
-        """Wait to be woken, or for so long."""
-        if timeout_s is None:
-            await self._event.wait()
-        else:
-            with anyio.move_on_after(timeout_s):
-                await self._event.wait()
-        if self._event.is_set():
-            self._event = anyio.Event()
-
-
-def poster(loop: Any) -> Callable[[Callable[[], object]], object]:
-    """Return the function by which other threads have something called on this loop; RuntimeError if it is closed."""
-    post: Callable[[Callable[[], object]], object]
-    post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-    return post
-
-
-def _is_closed(loop: Any) -> bool:
-    try:
-        poster(loop)(_nothing)
-    except RuntimeError:
-        return True
-    return False
-
-
-def _nothing() -> None:
-    """Do nothing."""
+Start = Callable[[Callable[[Callable[[], object]], None]], L]
 
 
 class Pool(Generic[L]):
     """Lanes, idle and leased; every method may be called from any thread.
 
     Args:
-        start: Makes a lane; blocks, so it is called in a thread.
-        discard: Frees what a killed lane held; blocks, likewise.
+        start: Makes a lane; blocks, so it is called in a thread. It gets a function to which it hands the means to
+            break it off.
+        discard: Waits for the end of a killed lane; blocks, likewise.
         limit: The most lanes at a time.
         name: For thread names.
     """
 
-    def __init__(
-        self, start: Callable[[], L], discard: Callable[[L], object], limit: int, name: str
-    ) -> None:
+    def __init__(self, start: Start[L], discard: Callable[[L], object], limit: int, name: str) -> None:
         self.limit = limit
         self._start, self._discard, self._name = start, discard, name
         self._lock = threading.Lock()
@@ -132,8 +76,10 @@ class Pool(Generic[L]):
         self._ticket = 0
         self._start_error: Exception | None = None
         self._threads: set[threading.Thread] = set()
-        self._closed = False
+        self._nascent: set[Callable[[], object]] = set()  # how to break off the starts under way
+        self._end: str | None = None  # why no more leases are granted
         self.n_started = 0
+        _pools.add(self)
 
     @property
     def has_waiters(self) -> bool:
@@ -218,8 +164,8 @@ class Pool(Generic[L]):
                 del self._queues[loop]
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise SessionClosedError("closed")
+        if self._end is not None:
+            raise SessionClosedError(self._end)
 
     def _raise_start_error(self) -> None:
         error = self._start_error
@@ -267,7 +213,7 @@ class Pool(Generic[L]):
         self._replace()
 
     def _replace(self) -> None:
-        if not self._closed:
+        if self._end is None:
             self._start_some(self._wanted())
 
     def _wanted(self) -> int:
@@ -276,21 +222,21 @@ class Pool(Generic[L]):
     def _room(self) -> int:
         return self.limit - len(self._idle) - len(self._leased) - self._starting
 
-    def _start_some(self, count: int) -> None:
-        for _ in range(min(count, self._room())):
-            self._starting += 1
-            self._in_thread(self._start_one)
+    def _start_some(self, count: int) -> list[threading.Thread]:
+        count = max(0, min(count, self._room()))
+        self._starting += count
+        return [self._in_thread(self._start_one) for _ in range(count)]
 
     def _reclaim(self, here: Any) -> None:
         """Kill lanes whose holder is gone with its event loop."""
         for lane in list(self._leased):
-            if lane.loop is not here and _is_closed(lane.loop):
+            if lane.loop is not here and is_closed(lane.loop):
                 self._leased.remove(lane)
                 lane.kill()
                 lane.close()
                 self._in_thread(self._discard, lane)
 
-    def _in_thread(self, work: Callable[..., object], *args: Any) -> None:
+    def _in_thread(self, work: Callable[..., object], *args: Any) -> threading.Thread:
         def call() -> None:
             try:
                 work(*args)
@@ -300,18 +246,30 @@ class Pool(Generic[L]):
         thread = threading.Thread(target=call, name=f"offloop-{self._name}", daemon=True)
         self._threads.add(thread)
         thread.start()
+        return thread
 
     def _start_one(self) -> None:
         lane: L | None = None
         error: Exception | None = None
+        breaks: list[Callable[[], object]] = []
+
+        def breakable(break_off: Callable[[], object]) -> None:
+            with self._lock:
+                breaks.append(break_off)
+                self._nascent.add(break_off)
+                is_late = self._end is not None
+            if is_late:
+                break_off()
+
         try:
-            lane = self._start()
+            lane = self._start(breakable)
         except Exception as failed:
             error = failed
         with self._lock:
+            self._nascent.difference_update(breaks)
             self._starting -= 1
             self._start_error = error
-            if lane is not None and not self._closed:
+            if lane is not None and self._end is None:
                 self.n_started += 1
                 self._idle.append(lane)
                 lane = None
@@ -335,9 +293,9 @@ class Pool(Generic[L]):
         with self._lock:
             self._check_open()
             self._start_error = None
-            self._start_some(count - len(self._idle) - len(self._leased) - self._starting)
-        while self._starting:
-            await anyio.sleep(0.002)
+            threads = self._start_some(count - len(self._idle) - len(self._leased) - self._starting)
+        for thread in threads:
+            await anyio.to_thread.run_sync(thread.join, abandon_on_cancel=True)
         with self._lock:
             if self._start_error is not None:
                 raise self._start_error
@@ -345,11 +303,14 @@ class Pool(Generic[L]):
     def close(self) -> None:
         """Refuse new leases and kill every lane; blocks until nothing of them is left. Idempotent."""
         with self._lock:
-            self._closed = True
+            self._end = self._end or "closed"
+            nascent = list(self._nascent)
             idle, leased = list(self._idle), list(self._leased)
             self._idle.clear()
             self._leased.clear()
             self._wake_all()
+        for break_off in nascent:
+            break_off()
         for lane in leased:
             lane.kill()  # its holder sees the end and closes it
         for lane in idle:
@@ -361,55 +322,24 @@ class Pool(Generic[L]):
             thread.join()
 
 
-class Lease(Generic[L]):
-    """A lane for one turn; leaving the context abandons what is still in flight on it."""
-
-    __slots__ = ("_grace_s", "_lane", "_pool")
-
-    def __init__(self, pool: Pool[L], grace_s: float) -> None:
-        self._pool, self._grace_s = pool, grace_s
-        self._lane: L
-
-    async def __aenter__(self) -> L:
-        """Claim a lane."""
-        self._lane = await self._pool.acquire()
-        return self._lane
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give it back, empty or killed."""
-        lane = self._lane
-        if kind is GeneratorExit:  # the event loop is gone, and nothing can be awaited any more
-            self._pool.discard(lane)
-            return
-        if lane.in_flight:
-            with anyio.CancelScope(shield=True):
-                await lane.abandon(self._grace_s)
-        self._pool.release(lane)
+    def leave_behind(self) -> None:
+        """In a forked child: forget the lanes, which are the parent's."""
+        self._lock = threading.Lock()
+        self._end = "of another process: it was opened before a fork. Open one in the child"
+        self._idle.clear()
+        self._leased.clear()
+        self._queues.clear()
+        self._threads.clear()
+        self._nascent.clear()
 
 
-class PooledBackend(Generic[L]):
-    """A strategy whose lanes come from a pool; see `Backend`."""
+_pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
 
-    def __init__(self, pool: Pool[L], *, is_remote: bool) -> None:
-        self.pool, self.is_remote = pool, is_remote
 
-    @property
-    def limit(self) -> int:
-        """The most lanes that execute at a time."""
-        return self.pool.limit
+def _after_fork_in_child() -> None:
+    for pool in list(_pools):
+        pool.leave_behind()
 
-    @property
-    def has_waiters(self) -> bool:
-        """Whether someone waits for a lane, so that a holder should end its turn."""
-        return self.pool.has_waiters
 
-    def lease(self, grace_s: float) -> Lease[L]:
-        """Lease a lane; leaving the context abandons what is still in flight on it."""
-        return Lease(self.pool, grace_s)
-
-    async def aclose(self) -> None:
-        """End all lanes and wait until nothing of them is left."""
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.pool.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -14,7 +14,7 @@ from ..wire import status_page
 from ..wire.failures import add_notes, raisable_here
 from ..worker.execute import execute
 from ..worker.task import Task, current
-from .pool import poster
+from .waiting import poster
 
 
 class ThreadReport(NamedTuple):

@@ -15,6 +15,7 @@ Each worker has an executor of its own, so that a crash or a kill breaks that on
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import select
@@ -23,8 +24,9 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import OffloopError, WorkerInitError, WorkerStartError
@@ -47,13 +49,22 @@ class Worker:
         self._executor = executor
         self._process: Any = None  # loky's; knows how it ended
         self._manager: Any = None  # loky's thread that watches and reaps it
+        self._semaphores: set[str] = set()
         self._lifeline = lifeline
         self._pidfd: int | None = None
         self._lock = threading.Lock()
         self._killed = False
 
     @classmethod
-    def start(cls, init: bytes | None, *, env: Mapping[str, str], nice: int, idle_timeout_s: float) -> Worker:
+    def start(
+        cls,
+        init: bytes | None,
+        *,
+        env: Mapping[str, str],
+        nice: int,
+        idle_timeout_s: float,
+        breakable: Callable[[Callable[[], object]], None],
+    ) -> Worker:
         """Start a process and return once it answers; blocks, so call it in a thread.
 
         Args:
@@ -61,6 +72,7 @@ class Worker:
             env: Environment variables that it gets besides this process's.
             nice: How much lower its scheduling priority is.
             idle_timeout_s: It ends itself after so long without work.
+            breakable: Gets the means to break this off from another thread.
 
         Raises:
             WorkerStartError: The process could not be started, or died before it answered.
@@ -71,6 +83,7 @@ class Worker:
         except (OSError, RuntimeError, NotImplementedError) as error:
             raise WorkerStartError(str(error)) from error
         try:
+            breakable(worker.kill)
             worker._greet(init is not None)
         except BaseException:
             worker.kill()
@@ -86,6 +99,7 @@ class Worker:
 
         from ..worker.serve import prepare, serve
 
+        _sweep_names_of_the_dead()
         lane, far_lane = socket.socketpair()
         lifeline, far_lifeline = socket.socketpair()
         page_fd = _memory_file("offloop-status", status_page.SIZE)
@@ -123,6 +137,7 @@ class Worker:
 
     def _watch(self, process: Any, manager: Any) -> None:
         self._process, self._manager = process, manager
+        self._semaphores = _semaphore_names(self._executor, process)
         self.pid = process.pid
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self.pid)
@@ -138,7 +153,7 @@ class Worker:
                 reader.received(count)
             kind = frame.header.kind
             if kind == Kind.HELLO:
-                _unlink_semaphores(self._executor)
+                _unlink(self._semaphores)
             elif kind == Kind.READY:
                 break
             elif kind == Kind.INIT_FAILED:
@@ -258,20 +273,22 @@ def _memory_file(name: str, size: int) -> int:
     return fd
 
 
-def _unlink_semaphores(executor: Any) -> None:
-    """Take the names of loky's semaphores out of /dev/shm: both sides hold them open, nothing opens them again.
+def _semaphore_names(executor: Any, process: Any) -> set[str]:
+    """Return the names in /dev/shm that loky made for one executor of one process."""
+    locks = [lock for queue in (executor._call_queue, executor._result_queue) for lock in vars(queue).values()]
+    locks += [executor._processes_management_lock, process._worker_exit_lock]
+    return {lock._semlock.name for lock in locks if hasattr(lock, "_semlock")}
+
+
+def _unlink(semaphores: set[str]) -> None:
+    """Take names of semaphores out of /dev/shm: both sides hold them open, nothing opens them again.
 
     loky's own finalizers do it, which also take them off its resource tracker's list; run early they run only once.
     """
     from multiprocessing import util
 
-    queues = (executor._call_queue, executor._result_queue)
-    locks = [lock for queue in queues for lock in vars(queue).values()]
-    locks.append(executor._processes_management_lock)
-    locks += [process._worker_exit_lock for process in executor._processes.values()]
-    names = {getattr(getattr(lock, "_semlock", None), "name", None) for lock in locks}
     for finalizer in list(vars(util)["_finalizer_registry"].values()):
-        if len(finalizer._args) == 1 and finalizer._args[0] in names - {None}:
+        if len(finalizer._args) == 1 and finalizer._args[0] in semaphores:
             finalizer()
 
 
@@ -310,7 +327,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def sweep_names_of_the_dead() -> None:
+_SETTLED_S = 60.0  # younger names may be in use by a process that this one can't see, in a container beside it
+
+
+@functools.cache  # once in a process
+def _sweep_names_of_the_dead() -> None:
     """Unlink semaphore names that processes killed while they started a worker have left behind."""
     if sys.platform != "linux":
         return
@@ -319,7 +340,8 @@ def sweep_names_of_the_dead() -> None:
         pid = rest.partition("-")[0]
         if pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
             try:
-                if entry.stat().st_uid == os.getuid():
+                facts = entry.stat()
+                if facts.st_uid == os.getuid() and time.time() - facts.st_mtime > _SETTLED_S:
                     os.unlink(entry.path)
-            except OSError:
+            except OSError:  # somebody else was quicker
                 continue

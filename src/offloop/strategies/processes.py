@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..pool.lane import WorkerLane
-from ..pool.pool import Pool, PooledBackend
+from ..pool.lease import PooledBackend
+from ..pool.pool import Pool
 from ..pool.worker import Worker
 from ..settings import ParallelConfig
 from ..wire.pickling import dumps
@@ -20,9 +21,9 @@ def processes(config: ParallelConfig, limit: int, env: Mapping[str, str]) -> Poo
         env: Environment variables that workers get besides this process's.
     """
 
-    def start() -> WorkerLane:
+    def start(breakable: Callable[[Callable[[], object]], None]) -> WorkerLane:
         init = None if config.worker_init is None else dumps((config.worker_init, config.worker_init_args))
-        worker = Worker.start(init, env=env, nice=config.worker_nice, idle_timeout_s=config.idle_timeout_s)
+        worker = Worker.start(init, env=env, nice=config.worker_nice, idle_timeout_s=config.idle_timeout_s, breakable=breakable)
         return WorkerLane(worker)
 
     pool: Pool[WorkerLane] = Pool(start, lambda lane: lane.worker.join(), limit, "start-worker")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
-from ..pool.pool import Pool, PooledBackend
+from ..pool.lease import PooledBackend
+from ..pool.pool import Pool
 from ..pool.thread_lane import ThreadLane, current_thread_lane
 
 _IDLE_S = 60.0  # a guess, like ParallelConfig.idle_timeout_s
@@ -35,7 +36,7 @@ def local_thread() -> PooledBackend[ThreadLane]:
 def thread_backend(limit: int, name: str, idle_timeout_s: float) -> PooledBackend[ThreadLane]:
     """Return a backend of up to `limit` threads."""
     pool: Pool[ThreadLane] = Pool(
-        lambda: ThreadLane(f"offloop-{name}", idle_timeout_s, lambda lane: pool.retire_if_idle(lane)),
+        lambda breakable: ThreadLane(f"offloop-{name}", idle_timeout_s, lambda lane: pool.retire_if_idle(lane)),
         lambda lane: lane.thread.join(timeout=1.0),
         limit,
         f"start-{name}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..pool.pool import PooledBackend
+from ..pool.lease import PooledBackend
 from ..pool.thread_lane import ThreadLane
 from .serial import thread_backend
 

@@ -1,0 +1,68 @@
+"""Waiting for a lane, on any event loop, and being woken from any thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+STALL_S = 0.005  # a loop that takes longer than this to answer a wake-up is passed over; healthy ones take 0.1 ms
+
+
+class Waiter:
+    """Somebody who waits for a lane, and the way to wake them from any thread."""
+
+    __slots__ = ("_event", "loop", "ticket", "woken_at")
+
+    def __init__(self, loop: Any, ticket: int) -> None:
+        self.loop = loop
+        self.ticket = ticket
+        self.woken_at: float | None = None  # when they were last told of an idle lane, if they have not looked since
+        self._event = anyio.Event()
+
+    def wake(self, here: Any) -> bool:
+        """Wake them; False if their event loop is closed. `here` is the caller's event loop, if it runs in one."""
+        if self.woken_at is None:
+            self.woken_at = time.monotonic()
+        if self.loop is here:
+            self._event.set()
+            return True
+        try:
+            poster(self.loop)(self._set)
+        except RuntimeError:
+            return False
+        return True
+
+    def _set(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout_s: float | None) -> None:
+        """Wait to be woken, or for so long."""
+        if timeout_s is None:
+            await self._event.wait()
+        else:
+            with anyio.move_on_after(timeout_s):
+                await self._event.wait()
+        if self._event.is_set():
+            self._event = anyio.Event()
+
+
+def poster(loop: Any) -> Callable[[Callable[[], object]], object]:
+    """Return the function by which other threads have something called on this loop; RuntimeError if it is closed."""
+    post: Callable[[Callable[[], object]], object]
+    post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    return post
+
+
+def is_closed(loop: Any) -> bool:
+    try:
+        poster(loop)(_nothing)
+    except RuntimeError:
+        return True
+    return False
+
+
+def _nothing() -> None:
+    """Do nothing."""
