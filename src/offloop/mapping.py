@@ -13,22 +13,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
-import anyio.to_thread
 from anyio.abc import TaskGroup
-from anyio.lowlevel import RunVar
 
 from .deciding.chunking import BUDGET_S, Pace, may_queue_second, next_size
 from .deciding.recovery import recover
-from .errors import AsyncFunctionError, OffloopError, UnpicklableFunction, UnpicklableItem, WorkerCrashed
+from .encoding import encode, encode_inline, in_thread, pack
+from .errors import AsyncFunctionError, OffloopError, WorkerCrashed
 from .events import ItemRetried, WorkerDied
 from .settings import CallOptions
 from .sources import Source
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refused, Report
+from .tally import Tally
 from .telemetry import emit
-from .wire.pickling import dumps, dumps_plain, find_unpicklable, is_plain, pack_function, travels_by_name
 from .wire.status_page import OVER, UNPACKING
 
 TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
@@ -36,36 +35,6 @@ _PROBE_ITEMS = 1024  # enough to time items of 0.1 µs
 _PORTERS = 2  # tasks that pickle and unpickle in threads, so that lanes need not wait for it
 
 Sink = Callable[[Outcomes], None]
-R = TypeVar("R")
-
-
-class Tally:
-    """Counts of a run, or of a session."""
-
-    __slots__ = ("busy_s", "completed", "crashes", "failed", "retried", "submitted")
-
-    def __init__(self) -> None:
-        self.submitted = self.completed = self.failed = self.retried = self.crashes = 0
-        self.busy_s = 0.0
-
-    @property
-    def done(self) -> int:
-        """Items that have their outcome."""
-        return self.completed + self.failed
-
-    @property
-    def cancelled(self) -> int:
-        """Items that were taken in and have no outcome."""
-        return self.submitted - self.done
-
-    def add(self, other: Tally) -> None:
-        """Add another's counts."""
-        self.submitted += other.submitted
-        self.completed += other.completed
-        self.failed += other.failed
-        self.retried += other.retried
-        self.crashes += other.crashes
-        self.busy_s += other.busy_s
 
 
 class Run:
@@ -114,12 +83,12 @@ class Run:
     async def single(self, backend: Backend, args: tuple[Any, ...]) -> None:
         """Execute the one item of a single call, without tasks of its own."""
         if backend.is_remote and self._job.packed is None:
-            await self.pack()
+            await pack(self._job)
         self.tally.submitted = 1
         self._put_back(Chunk(0, (args,)))
         while self._back and self.error is None:
             chunk = self._take_back()
-            if backend.is_remote and not self._encode_inline(chunk):
+            if backend.is_remote and not encode_inline(chunk):
                 await self._encode(chunk)
                 if chunk.data is None:
                     continue
@@ -133,7 +102,7 @@ class Run:
         """Execute all items on as many lanes as take part; returns when each has its outcome, or the run has failed."""
         try:
             if backend.is_remote:
-                await self.pack()
+                await pack(self._job)
             async with anyio.create_task_group() as tasks:
                 self._scope = tasks.cancel_scope
                 if self.is_over:
@@ -159,27 +128,6 @@ class Run:
         """Items that are on no lane yet; None where it isn't known."""
         remaining = self._source.remaining
         return None if remaining is None else remaining + self._n_back
-
-    # --- the function ------------------------------------------------------------------------------------------------
-
-    async def pack(self) -> None:
-        """Pickle the function, off the loop unless it travels by its name alone.
-
-        Raises:
-            UnpicklableFunction: It can't be pickled.
-        """
-        job = self._job
-        if job.packed is not None:
-            return
-        try:
-            job.packed = await self._packed()
-        except Exception as error:
-            path, kind = await _in_thread(find_unpicklable, job.fn, "fn")
-            raise UnpicklableFunction("the function", path, kind, job.name) from error
-
-    async def _packed(self) -> Any:
-        fn = self._job.fn
-        return pack_function(fn) if travels_by_name(fn) else await _in_thread(pack_function, fn)
 
     # --- items to lanes ----------------------------------------------------------------------------------------------
 
@@ -213,19 +161,11 @@ class Run:
     def _size(self) -> int:
         return self._options.chunk_size or next_size(self.pace.item_s, self.remaining, self._lanes)
 
-    def _encode_inline(self, chunk: Chunk) -> bool:
-        """Pickle items on the loop if that is quick and runs nobody's code."""
-        if chunk.data is None and is_plain(chunk.items):
-            chunk.data = dumps_plain(chunk.items)
-        return chunk.data is not None
-
     async def _encode(self, chunk: Chunk) -> None:
         """Pickle items in a thread; those that can't be are failed, and the others go back if there were any such."""
-        try:
-            chunk.data = await _in_thread(dumps, chunk.items)
+        bad = await encode(chunk, self._job.name)
+        if not bad:
             return
-        except Exception as error:
-            bad = await _in_thread(self._unpicklable, chunk, error)
         good = chunk.start
         for index, failure in (*bad.items(), (chunk.end, None)):
             if index > good:
@@ -233,22 +173,6 @@ class Run:
             good = index + 1
             if failure is not None:
                 self._store(Outcomes(index, [None], {index: failure}))
-
-    def _unpicklable(self, chunk: Chunk, error: Exception) -> dict[int, Exception]:
-        bad: dict[int, Exception] = {}
-        for index, item in enumerate(chunk.items, chunk.start):
-            try:
-                dumps(item)
-            except Exception as cause:
-                path, kind = find_unpicklable(item, f"items[{index}]")
-                bad[index] = failure = UnpicklableItem(f"items[{index}]", path, kind, self._job.name)
-                failure.__cause__ = cause
-        if not bad:  # each alone can be pickled, but not together: a state that changes, or too deep
-            bad[chunk.start] = failure = UnpicklableItem(
-                f"items[{chunk.start}]", f"items[{chunk.start}…{chunk.end - 1}]", "together", self._job.name
-            )
-            failure.__cause__ = error
-        return bad
 
     def _next_for(self, backend: Backend) -> Chunk | None:
         """Return a chunk that can be sent now, if there is one."""
@@ -258,7 +182,7 @@ class Run:
         if self._needs_porters and backend.is_remote:
             return None
         chunk = self._take()
-        if chunk is None or not backend.is_remote or self._encode_inline(chunk):
+        if chunk is None or not backend.is_remote or encode_inline(chunk):
             return chunk
         self._put_back(chunk)
         self._needs_porters = True
@@ -403,7 +327,7 @@ class Run:
             self._scope.cancel()
 
     async def _unpack(self, report: Report) -> None:
-        self._store(await _in_thread(report.outcomes))
+        self._store(await in_thread(report.outcomes))
 
     def _recover(self, lost: LaneLost) -> None:
         """Put back what a broken lane did not finish, and fail what may not run again."""
@@ -454,7 +378,7 @@ class Run:
                 await self._unpack(self._arrived.popleft())
                 self._notify()
             elif backend.is_remote and len(self._ready) < self._lanes and (chunk := self._take()) is not None:
-                if not self._encode_inline(chunk):
+                if not encode_inline(chunk):
                     await self._encode(chunk)
                 if chunk.data is not None:
                     self._ready.append(chunk)
@@ -471,17 +395,3 @@ class Run:
         if self._changed is None:
             self._changed = anyio.Event()
         await self._changed.wait()
-
-
-_limiter: RunVar[anyio.CapacityLimiter] = RunVar("offloop_porters")
-_MAX_THREADS = 4  # pickling holds the GIL for most of its time, so that more would not be faster
-
-
-async def _in_thread(work: Callable[..., R], *args: Any) -> R:
-    """Call in a thread; when cancelled, leave it to end by itself: it touches nothing that anybody else uses."""
-    try:
-        limiter = _limiter.get()
-    except LookupError:
-        limiter = anyio.CapacityLimiter(_MAX_THREADS)
-        _limiter.set(limiter)
-    return await anyio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=limiter)

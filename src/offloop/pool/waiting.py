@@ -57,6 +57,7 @@ def poster(loop: Any) -> Callable[[Callable[[], object]], object]:
 
 
 def is_closed(loop: Any) -> bool:
+    """Whether nothing can be called on this event loop any more."""
     try:
         poster(loop)(_nothing)
     except RuntimeError:
