@@ -29,7 +29,7 @@ from .errors import SessionClosedError
 from .events import RunDecided, RunFellBack, RunFinished, WorkersCapped
 from .functions import check_function
 from .initializing import LocalInitializer
-from .mapping import Run, Tally
+from .mapping import Run
 from .model import Decision, Reason, SessionStatistics, Strategy, Workload
 from .sensing.environment import sense_environment
 from .sensing.host import sense_host, worker_environment
@@ -49,6 +49,7 @@ from .strategies.base import Backend, Job, Outcomes
 from .strategies.processes import processes
 from .strategies.serial import local_thread
 from .strategies.threads import threads
+from .tally import Tally
 from .telemetry import emit, is_heard
 from .wire.frames import Flag
 from .wire.pickling import describe_function, function_name, travels_by_name

@@ -109,7 +109,8 @@ class WorkerLane:
         self._known_bytes = 0
         self.loop: Any = None  # of whoever leases the lane
         self._readiness: Readiness | None = None
-        self._is_lost = False
+        self._frame: Frame | None = None  # received, not yet taken
+        self._is_lost = False  # broken, or killed
 
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Have a chunk executed; see `Lane`."""
@@ -173,47 +174,56 @@ class WorkerLane:
                 out[0] = out[0][sent:]
     async def receive(self) -> WorkerReport:
         """Return the next news; see `Lane`."""
-        reader = self._reader
-        reads = _BURST  # so that the first step is to wait: news is never there already when a caller begins
         while True:
-            if not reader.is_empty:
-                try:
-                    frame = reader.next_frame()
-                except ProtocolError:
-                    raise await self._lost() from None
-                if frame is not None:
-                    return self._report(frame)
-            if self._out:
-                self._flush()
-            if reads >= _BURST:
-                reads = 0
-                await self._news()
-            count = self._read(reader)
-            if count == 0 or (count is None and not self.worker.is_alive):
+            frame = self._frame or self._next_frame()
+            if frame is not None:
+                self._frame = None
+                return self._report(frame)
+            if self._is_lost:
                 raise await self._lost()
-            if count is None:
-                reads = _BURST
-            else:
-                reader.received(count)
-                reads += 1
+            readiness = self._readiness
+            if readiness is None or readiness.loop is not self.loop:
+                readiness = self._move_to_loop()
+            readiness.want_room(bool(self._out))
+            await readiness.until(self._progress)
 
-    async def _news(self) -> None:
-        readiness = self._readiness
-        if readiness is None or readiness.loop is not self.loop:
-            if readiness is not None:
-                readiness.close()
-            self._readiness = readiness = Readiness(self.loop, self._socket, self.worker.fileno_of_death())
-        readiness.want_room(bool(self._out))
-        await readiness.wait()
+    def _move_to_loop(self) -> Readiness:
+        if self._readiness is not None:
+            self._readiness.close()
+        self._readiness = readiness = Readiness(self.loop, self._socket, self.worker.fileno_of_death())
+        return readiness
 
-    def _read(self, reader: FrameReader) -> int | None:
-        """Return how many bytes came: 0 at the end of the lane, None if there are none yet."""
-        try:
-            return self._socket.recv_into(reader.writable())
-        except BlockingIOError:
+    def _progress(self) -> bool:
+        """Move what bytes there are; True once there is a frame, or the lane has ended."""
+        if self._out:
+            self._flush()
+            assert self._readiness is not None
+            self._readiness.want_room(bool(self._out))
+        for _ in range(_BURST):
+            try:
+                count = self._socket.recv_into(self._reader.writable())
+            except BlockingIOError:
+                self._is_lost = not self.worker.is_alive
+                return self._is_lost
+            except OSError:
+                count = 0
+            if count == 0:
+                self._is_lost = True
+                return True
+            self._reader.received(count)
+            self._frame = self._next_frame()
+            if self._frame is not None or self._is_lost:
+                return True
+        return False
+
+    def _next_frame(self) -> Frame | None:
+        if self._reader.is_empty:
             return None
-        except OSError:
-            return 0
+        try:
+            return self._reader.next_frame()
+        except ProtocolError:
+            self._is_lost = True
+            return None
 
     def _report(self, frame: Frame) -> WorkerReport:
         chunk = self.in_flight[0]
@@ -226,7 +236,6 @@ class WorkerLane:
 
     async def _lost(self) -> LaneLost:
         """Return what is known of the worker's end."""
-        self._is_lost = True
         exit_code = None
         deadline = monotonic() + 1.0
         while (exit_code := self.worker.exit_code()) is None and monotonic() < deadline:
