@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -54,7 +55,8 @@ class Guest:
     def close(self) -> int:
         """Let the guest end by itself; kill what it leaves after a grace."""
         members = family(self._process.pid)
-        _open_end(self._process.stdin).close()
+        with suppress(BrokenPipeError):  # closing repeats a request that a dead guest did not take
+            _open_end(self._process.stdin).close()
         _, left = psutil.wait_procs(members, timeout=CLOSE_LIMIT_S)
         kill_all(left)
         self._process.wait()
