@@ -207,7 +207,7 @@ class Run:
     async def _keep_at_hand(self) -> None:
         """Read items ahead, as many as outcomes make room for."""
         source, tally = self._source, self.tally
-        while not source.is_exhausted:
+        while not source.is_read:
             window = 4 * self._lanes * self._size()
             open_items = tally.submitted - tally.done + (source.n_ready or 0)
             if open_items >= window:
@@ -215,8 +215,8 @@ class Run:
                 continue
             await source.pull(window - open_items)
             self._notify()
-            if source.is_exhausted and self.is_over:
-                self._finish()
+        if self.is_over:
+            self._finish()
 
     # --- lanes -------------------------------------------------------------------------------------------------------
 
@@ -238,8 +238,7 @@ class Run:
         ends = monotonic() + TURN_S
         self._fill(lane, backend)
         while lane.in_flight:
-            await self._step(lane)
-            if self.error is not None:
+            if not await self._step(lane):
                 return
             if not (backend.has_waiters and monotonic() > ends) and len(self._arrived) <= self._lanes:
                 self._fill(lane, backend)
@@ -255,17 +254,19 @@ class Run:
             lane.send(self._job, chunk, 0.0 if self._options.chunk_size else BUDGET_S)
 
     async def _follow(self, lane: Lane) -> None:
-        while lane.in_flight and self.error is None:
-            await self._step(lane)
+        while lane.in_flight and await self._step(lane):
+            pass
 
-    async def _step(self, lane: Lane) -> None:
+    async def _step(self, lane: Lane) -> bool:
+        """Take in the next news of a lane; False if the turn on it is over for good."""
         chunk = lane.in_flight[0]
         try:
             report = await lane.receive()
         except LaneLost as lost:
             self._recover(lost)
-        else:
-            self._note(lane, chunk, report)
+            return False
+        self._note(lane, chunk, report)
+        return self.error is None and lane.is_usable
 
     def _note(self, lane: Lane, chunk: Chunk, report: Report) -> None:
         """Take in what a lane tells of a chunk."""

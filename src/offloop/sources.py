@@ -19,20 +19,19 @@ _AT_HAND = (list, tuple, range, set, frozenset, dict, deque)  # reading these ru
 
 
 class Source(Protocol):
-    """Items in order.
-
-    Attributes:
-        remaining: Items not taken yet; None where it isn't known.
-        is_exhausted: Whether no more items will come.
-    """
+    """Items in order."""
 
     @property
     def remaining(self) -> int | None:
         """Items not taken yet; None where it isn't known."""
 
     @property
+    def is_read(self) -> bool:
+        """Whether there is nothing to pull any more."""
+
+    @property
     def is_exhausted(self) -> bool:
-        """Whether no more items will come."""
+        """Whether no more items will come out of `take`."""
 
     @property
     def n_ready(self) -> int | None:
@@ -67,6 +66,7 @@ class NoSource:
     """No items: those of a single call are not taken from a source."""
 
     remaining = 0
+    is_read = True
     is_exhausted = True
     n_ready = None
 
@@ -84,6 +84,7 @@ class NoSource:
 class _SequenceSource:
     """A sequence that is at hand as a whole."""
 
+    is_read = True
     n_ready = None
 
     def __init__(self, items: Sequence[Any]) -> None:
@@ -116,17 +117,17 @@ class _BufferedSource:
         self._buffer: deque[Any] = deque()
         self._size = size  # what the iterable says of its length; it may be wrong
         self._taken = 0
-        self.is_over = False
+        self.is_read = False
 
     @property
     def remaining(self) -> int | None:
-        if self.is_over:
+        if self.is_read:
             return len(self._buffer)
         return None if self._size is None else max(self._size - self._taken, len(self._buffer) + 1)
 
     @property
     def is_exhausted(self) -> bool:
-        return self.is_over and not self._buffer
+        return self.is_read and not self._buffer
 
     @property
     def n_ready(self) -> int:
@@ -149,7 +150,7 @@ class _IteratorSource(_BufferedSource):
 
     async def pull(self, count: int) -> None:
         self._is_reading = True
-        batch, self.is_over = await anyio.to_thread.run_sync(
+        batch, self.is_read = await anyio.to_thread.run_sync(
             self._read, min(count, _PULL_ITEMS), abandon_on_cancel=True
         )
         self._is_reading = False
@@ -187,7 +188,7 @@ class _AsyncSource(_BufferedSource):
         try:
             self._buffer.append(await anext(self._iterator))
         except StopAsyncIteration:
-            self.is_over = True
+            self.is_read = True
 
     async def aclose(self) -> None:
         iterator: Any = self._iterator

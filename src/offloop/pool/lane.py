@@ -88,7 +88,7 @@ class WorkerReport(NamedTuple):
                 values.append(loads(data))
             except BaseException as error:
                 where = f"unpickling raised {type_name(error)}"
-                failures[index] = unreadable = UnpicklableResult(f"the result of items[{index}]", "result", where, self.name)
+                failures[index] = unreadable = UnpicklableResult(f"results[{index}]", f"results[{index}]", where, self.name)
                 unreadable.__cause__ = error
                 values.append(None)
         return Outcomes(start, values, failures)
@@ -254,12 +254,17 @@ class WorkerLane:
                     await self.receive()
             except LaneLost:
                 return False
-        return self.is_usable
+        return self.is_usable and self.is_empty
 
     @property
     def is_usable(self) -> bool:
+        """Whether more may be sent."""
+        return not self._is_lost
+
+    @property
+    def is_empty(self) -> bool:
         """Whether nothing is under way on the lane, so that another may lease it."""
-        return not (self.in_flight or self._out or self._is_lost) and self._reader.is_empty
+        return not (self.in_flight or self._out or self._frame) and self._reader.is_empty
 
     def kill(self) -> None:
         """End the worker at once, whatever it is doing."""

@@ -41,10 +41,6 @@ class PooledLane(Lane, Protocol):
 
     loop: Any
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether nothing is under way on it."""
-
     def close(self) -> None:
         """Free this process's descriptors of it; nobody may be waiting on it any more. Idempotent."""
 
@@ -174,7 +170,7 @@ class Pool(Generic[L]):
 
     def release(self, lane: L) -> None:
         """Give a lane back, from the event loop that leased it; it is killed if something is still under way on it."""
-        if not lane.is_usable:
+        if not (lane.is_usable and lane.is_empty):
             self.discard(lane)
             return
         with self._lock:

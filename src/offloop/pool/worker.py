@@ -292,19 +292,16 @@ def _unlink(semaphores: set[str]) -> None:
             finalizer()
 
 
-_exit_hook = threading.Lock()  # held for ever once the hook is registered
-
-
 def _kill_all_at_exit() -> None:
-    """Register, once and after loky's own hook so that it runs before it, the end of all workers.
+    """Register the end of all workers, after loky's own hook so that it runs before it.
 
-    Without it loky's hook would wait for `serve`, which does not end by itself.
+    Without it loky's hook would wait for `serve`, which does not end by itself. loky registers its hook anew for every
+    executor, so this is done after every start.
     """
-    if _exit_hook.acquire(blocking=False):
-        try:
-            threading._register_atexit(kill_all)  # type: ignore[attr-defined]
-        except RuntimeError:  # the interpreter is on its way out already
-            kill_all()
+    try:
+        threading._register_atexit(kill_all)  # type: ignore[attr-defined]
+    except RuntimeError:  # the interpreter is on its way out already
+        kill_all()
 
 
 def kill_all() -> None:

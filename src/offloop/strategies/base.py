@@ -84,6 +84,8 @@ class Chunk:
 
     def part(self, start: int, stop: int) -> Chunk:
         """Return some of the items as a chunk of their own; `start` and `stop` are indexes of items."""
+        if start == self.start and stop == self.end:
+            return self
         return Chunk(start, self.items[start - self.start : stop - self.start])
 
 
@@ -162,6 +164,14 @@ class Lane(Protocol):
     """A place where chunks execute one after another."""
 
     in_flight: deque[Chunk]
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether more may be sent: the lane is neither broken nor killed."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is under way on it, so that another may lease it."""
 
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Have a chunk executed, for at most `budget_s` seconds (0: no limit) before it hands the rest back."""

@@ -145,10 +145,10 @@ def add_notes(error: Exception, index: int, function: str, remote_traceback: str
         error.add_note(f"offloop: in the worker\n{remote_traceback}")
 
 
-def unpicklable_result(value: object, function: str, cause: BaseException) -> UnpicklableResult:
+def unpicklable_result(index: int, value: object, function: str, cause: BaseException) -> UnpicklableResult:
     """Explain why a result can't be sent back."""
-    path, kind = find_unpicklable(value, "result")
-    error = UnpicklableResult(f"the result, a {type(value).__name__},", path, kind, function)
+    path, kind = find_unpicklable(value, f"results[{index}]")
+    error = UnpicklableResult(f"results[{index}]", path, kind, function)
     error.__cause__ = cause
     return error
 

@@ -282,7 +282,7 @@ class Worker:
                 if packed:
                     self._send(dumps(packed), index - len(packed), len(packed), elapsed_ns)
                     packed = []
-                self.failure(index, unpicklable_result(value, describe_function(self._fn), error))
+                self.failure(index, unpicklable_result(index, value, describe_function(self._fn), error))
         self._send(dumps(packed), start + len(values) - len(packed), len(packed), elapsed_ns, flags)
 
     def _send(self, data: bytes, start: int, count: int, elapsed_ns: int, flags: int = 0) -> None:
