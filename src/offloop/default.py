@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .session import ParallelSession
 
@@ -36,8 +36,8 @@ async def close_default_session() -> None:
 
 
 if TYPE_CHECKING:
-    run = ParallelSession().run
-    run_parallel = ParallelSession().run_parallel
+    run: Final = ParallelSession().run
+    run_parallel: Final = ParallelSession().run_parallel
 else:
 
     async def run(fn: Any, *args: Any, **options: Any) -> Any:

@@ -11,7 +11,8 @@ from anyio.lowlevel import RunVar
 
 from .errors import UnpicklableFunction, UnpicklableItem
 from .strategies.base import Chunk, Job
-from .wire.pickling import dumps, dumps_plain, find_unpicklable, is_plain, pack_function, travels_by_name
+from .wire.pickling import dumps, dumps_plain, is_plain, pack_function, travels_by_name
+from .wire.unpicklable import find_unpicklable
 
 R = TypeVar("R")
 

@@ -43,7 +43,9 @@ class SettingError(OffloopError, ValueError):
 
     def __init__(self, setting: str, value: object, advice: str) -> None:
         super().__init__(setting, value, advice)
-        self.setting, self.value, self.advice = setting, value, advice
+        self.setting = setting
+        self.value = value
+        self.advice = advice
 
     def __str__(self) -> str:
         return f"{self.setting}={self.value!r}: {self.advice}"
@@ -86,7 +88,10 @@ class UnpicklableError(OffloopError, TypeError):
 
     def __init__(self, subject: str, path: str, type_name: str, function: str) -> None:
         super().__init__(subject, path, type_name, function)
-        self.subject, self.path, self.type_name, self.function = subject, path, type_name, function
+        self.subject = subject
+        self.path = path
+        self.type_name = type_name
+        self.function = function
 
     def __str__(self) -> str:
         return (
@@ -147,7 +152,8 @@ class WorkerInitError(WorkerError):
 
     def __init__(self, initializer: str, reason: str) -> None:
         super().__init__(initializer, reason)
-        self.initializer, self.reason = initializer, reason
+        self.initializer = initializer
+        self.reason = reason
 
     def __str__(self) -> str:
         return (
@@ -168,7 +174,10 @@ class WorkerCrashed(WorkerError):
 
     def __init__(self, first: int, last: int, exit_code: int | None, function: str) -> None:
         super().__init__(first, last, exit_code, function)
-        self.first, self.last, self.exit_code, self.function = first, last, exit_code, function
+        self.first = first
+        self.last = last
+        self.exit_code = exit_code
+        self.function = function
 
     @property
     def signal(self) -> str | None:
@@ -209,7 +218,10 @@ class ItemError(OffloopError, RuntimeError):
 
     def __init__(self, index: int, type_name: str, message: str, why: str) -> None:
         super().__init__(index, type_name, message, why)
-        self.index, self.type_name, self.message, self.why = index, type_name, message, why
+        self.index = index
+        self.type_name = type_name
+        self.message = message
+        self.why = why
 
     def __str__(self) -> str:
         return f"items[{self.index}] raised {self.type_name}({self.message}), {self.why}"

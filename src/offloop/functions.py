@@ -5,12 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .errors import AsyncFunctionError
 from .wire.pickling import function_name, wrapped
 
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
 R = TypeVar("R")
+T_contra = TypeVar("T_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
 class star(Generic[R]):
@@ -20,9 +25,10 @@ class star(Generic[R]):
     """
 
     __slots__ = ("fn",)
+    wraps_fn = True
 
     def __init__(self, fn: Callable[..., R]) -> None:
-        self.fn = fn
+        self.fn: Callable[..., R] = fn
 
     def __call__(self, arguments: Iterable[Any]) -> R:
         """Call the function with these arguments."""
@@ -36,6 +42,14 @@ class call(partial[R]):
     """
 
     __slots__ = ()
+
+
+class SeededFunction(Protocol[T_contra, R_co]):
+    """A function that draws its random numbers from a generator that it is given."""
+
+    def __call__(self, item: T_contra, /, *, rng: Generator) -> R_co:
+        """Execute one item."""
+        ...
 
 
 def check_function(fn: Any) -> None:

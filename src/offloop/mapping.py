@@ -92,8 +92,7 @@ class Run:
                 await self._encode(chunk)
                 if chunk.data is None:
                     continue
-            async with backend.lease(self._options.grace_s) as lane:
-                lane.send(self._job, chunk, 0.0)
+            async with backend.lease(self._options.grace_s, self._job, chunk) as lane:
                 await self._follow(lane)
             while self._arrived:
                 await self._unpack(self._arrived.popleft())

@@ -135,8 +135,9 @@ class Decision:
 def readable(seconds: float) -> str:
     """Return a time with three digits and the unit that fits."""
     for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if seconds * scale >= 1:
-            return f"{seconds * scale:.3g} {unit}"
+        if seconds * scale >= 0.9995:
+            value = seconds * scale
+            return f"{value:.0f} {unit}" if value >= 99.95 else f"{value:.3g} {unit}"
     return f"{seconds * 1e9:.3g} ns"
 
 

@@ -6,15 +6,13 @@ import itertools
 import os
 import time
 import warnings
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable
 from types import BuiltinFunctionType, FunctionType, TracebackType
 from typing import (
-    TYPE_CHECKING,
     Any,
     Literal,
     NamedTuple,
-    Protocol,
     Self,
     TypeVar,
     TypeVarTuple,
@@ -23,14 +21,16 @@ from typing import (
 )
 
 from .deciding.chunking import Pace
+from .deciding.costs import Costs
 from .deciding.decide import decide, worker_limit
 from .deciding.seeding import Seeded
 from .errors import SessionClosedError
-from .events import RunDecided, RunFellBack, RunFinished, WorkersCapped
-from .functions import check_function
+from .events import WorkersCapped
+from .functions import SeededFunction, check_function
 from .initializing import LocalInitializer
 from .mapping import Run
 from .model import Decision, Reason, SessionStatistics, Strategy, Workload
+from .reporting import tell_decision, tell_end
 from .sensing.environment import sense_environment
 from .sensing.host import sense_host, worker_environment
 from .settings import (
@@ -50,32 +50,20 @@ from .strategies.processes import processes
 from .strategies.serial import local_thread
 from .strategies.threads import threads
 from .tally import Tally
-from .telemetry import emit, is_heard
+from .telemetry import emit
 from .wire.frames import Flag
 from .wire.pickling import describe_function, function_name, travels_by_name
 from .worker import task
 
-if TYPE_CHECKING:
-    from numpy.random import Generator
-
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 Ts = TypeVarTuple("Ts")
 
 _PROBE_S = 0.010  # how long unknown work runs in the local thread before it is decided on
 _MAX_DECISIONS = 128
-_MAX_FUNCTIONS = 1024
+_MAX_PLANS = 1024
 
 _run_numbers = itertools.count(1)
-
-
-class SeededFunction(Protocol[T_contra, R_co]):
-    """A function that draws its random numbers from a generator that it is given."""
-
-    def __call__(self, item: T_contra, /, *, rng: Generator) -> R_co:
-        """Execute one item."""
 
 
 class _Plan(NamedTuple):
@@ -115,7 +103,8 @@ class ParallelSession:
 
     def __init__(self, config: ParallelConfig | None = None, **settings: Unpack[Settings]) -> None:
         environment = sense_environment(os.environ)
-        self.config, from_environment = session_settings(config, settings, environment.settings)
+        resolved, from_environment = session_settings(config, settings, environment.settings)
+        self.config: ParallelConfig = resolved
         self._is_consent = "strategy" not in from_environment
         self._host = sense_host(
             os.environ,
@@ -129,12 +118,10 @@ class ParallelSession:
         self._threads = threads(limit, self.config.idle_timeout_s)
         self._initializer = LocalInitializer(self.config)
         self._tally = Tally()
-        self._costs: OrderedDict[Any, Pace] = OrderedDict()  # seconds per call, by function
+        self._costs = Costs()
         self._plans: dict[Any, _Plan] = {}  # by function and options
         self._is_capped = self.config.workers is not None and self.config.workers > limit
         self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
-
-    # --- its life ----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Open the session; starts nothing yet."""
@@ -205,8 +192,6 @@ class ParallelSession:
             workers_crashed=tally.crashes,
         )
 
-    # --- its entrances -----------------------------------------------------------------------------------------------
-
     async def run(self, fn: Callable[[*Ts], R], *args: *Ts, **options: Unpack[RunOptions]) -> R:
         """Call ``fn(*args)`` off the loop and return what it returns.
 
@@ -256,10 +241,10 @@ class ParallelSession:
         resolved = self._resolve(options, RUN_OPTIONS)
         decision = self._decide(fn, 1, resolved)
         is_constant = decision.reason is not Reason.MEASURING
-        plan = _Plan(resolved, decision if is_constant else None, None, self._cost_of(fn))
+        plan = _Plan(resolved, decision if is_constant else None, None, self._costs.of(getattr(fn, "__code__", None) or function_name(fn)))
         if travels_by_name(fn):
             plan = plan._replace(job=self._job(fn, fn, Flag.STAR))
-            if len(self._plans) >= _MAX_FUNCTIONS:
+            if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
             self._plans[(fn, *options.items())] = plan
         return plan
@@ -361,8 +346,6 @@ class ParallelSession:
             results[index] = error
         return results
 
-    # --- sense, decide, act, report ----------------------------------------------------------------------------------
-
     async def _map(self, run: Run, fn: Any, n_items: int | None, options: CallOptions) -> None:
         decision = self._decide(fn, n_items, options)
         begun = time.monotonic()
@@ -405,62 +388,13 @@ class ParallelSession:
     def _job(self, fn: Any, called: Any, flags: int) -> Job:
         return Job(next(_run_numbers), called, describe_function(fn), flags, self._initializer)
 
-    def _cost_of(self, fn: Any) -> Pace:
-        """Return what is known of a function's cost; functions that were not called for long are forgotten."""
-        key = getattr(fn, "__code__", None) or function_name(fn)
-        pace = self._costs.get(key)
-        if pace is None:
-            pace = self._costs[key] = Pace()
-            if len(self._costs) > _MAX_FUNCTIONS:
-                self._costs.popitem(last=False)
-        return pace
-
     def _tell(self, decision: Decision, options: CallOptions) -> None:
         self.decisions.append(decision)
         if self._is_capped:
             self._is_capped = False
             emit(WorkersCapped(workers_asked=self.config.workers or 0, usable_cores=self._host.cores))
-        if is_heard(RunDecided.level):
-            emit(
-                RunDecided(
-                    strategy=decision.strategy.value,
-                    reason=decision.reason.value,
-                    fn=decision.fn,
-                    n_items=decision.n_items,
-                    workers=decision.workers,
-                    chunk_size=decision.chunk_size,
-                    item_s=decision.item_s,
-                    estimated_serial_s=decision.estimated_serial_s,
-                    estimated_s=decision.estimated_s,
-                    label=options.label,
-                )
-            )
-        if decision.requested not in (Strategy.AUTO, decision.strategy):
-            emit(
-                RunFellBack(
-                    from_strategy=decision.requested.value,
-                    to_strategy=decision.strategy.value,
-                    reason=decision.reason.value,
-                    fn=decision.fn,
-                )
-            )
+        tell_decision(decision, options)
 
     def _close_run(self, run: Run, decision: Decision, options: CallOptions, begun: float) -> None:
-        tally = run.tally
-        self._tally.add(tally)
-        if is_heard(RunFinished.level):
-            wall_s = time.monotonic() - begun
-            emit(
-                RunFinished(
-                    fn=decision.fn,
-                    tasks_submitted=tally.submitted,
-                    tasks_completed=tally.completed,
-                    tasks_failed=tally.failed,
-                    tasks_cancelled=tally.cancelled,
-                    tasks_retried=tally.retried,
-                    wall_s=wall_s,
-                    busy_s=tally.busy_s,
-                    worker_utilisation_pct=100 * tally.busy_s / (wall_s * decision.workers) if wall_s else 0.0,
-                    label=options.label,
-                )
-            )
+        self._tally.add(run.tally)
+        tell_end(decision, options, run.tally, time.monotonic() - begun)

@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, SupportsFloat, TypedDict
 
 from .errors import SettingError, SettingTypeError
 from .model import Strategy
@@ -67,7 +67,7 @@ def _chunk_size(value: object, setting: str = "chunk_size") -> int | None:
 
 def _seconds(value: object, setting: str, *, positive: bool = False) -> float:
     advice = f"write seconds as a finite number {'above' if positive else 'of at least'} 0."
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise SettingTypeError(setting, value, advice)
     seconds = float(value)
     if not math.isfinite(seconds) or seconds < 0 or (positive and seconds == 0):
@@ -77,7 +77,7 @@ def _seconds(value: object, setting: str, *, positive: bool = False) -> float:
 
 def _ratio(value: object, setting: str) -> float:
     advice = "write a finite number of at least 1, for example 1.2."
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise SettingTypeError(setting, value, advice)
     number = float(value)
     if not math.isfinite(number) or number < 1:
@@ -90,7 +90,8 @@ class ParallelConfig:
     """The settings of a session; the one home of their defaults.
 
     A value comes from, in this order: the argument of a call, the session, the environment (``OFFLOOP_` and the
-    setting's name in capitals; ``strategy`` is ``OFFLOOP_PARALLEL``), the default here.
+    setting's name in capitals; ``strategy`` is ``OFFLOOP_PARALLEL``), the default here. A value in a config that is
+    the default counts as not given; a keyword of the session always counts.
 
     Attributes:
         workers: Most worker processes (or threads, under ``threads``) at a time. None and -1: one per usable core.
@@ -130,8 +131,10 @@ class ParallelConfig:
             "grace_s": _seconds(self.grace_s, "grace_s"),
             "idle_timeout_s": _seconds(self.idle_timeout_s, "idle_timeout_s", positive=True),
             "worker_nice": _at_least(self.worker_nice, "worker_nice", 0),
-            "worker_init_args": tuple(self.worker_init_args),
         }
+        if not isinstance(self.worker_init_args, tuple | list):
+            raise SettingTypeError("worker_init_args", self.worker_init_args, "pass a tuple of arguments.")
+        checked["worker_init_args"] = tuple(self.worker_init_args)
         if self.worker_init is not None and not callable(self.worker_init):
             raise SettingTypeError("worker_init", self.worker_init, "pass a function.")
         for name, value in checked.items():

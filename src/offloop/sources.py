@@ -24,27 +24,34 @@ class Source(Protocol):
     @property
     def remaining(self) -> int | None:
         """Items not taken yet; None where it isn't known."""
+        ...
 
     @property
     def is_read(self) -> bool:
         """Whether there is nothing to pull any more."""
+        ...
 
     @property
     def is_exhausted(self) -> bool:
         """Whether no more items will come out of `take`."""
+        ...
 
     @property
     def n_ready(self) -> int | None:
         """Items that could be taken now; None for all of them."""
+        ...
 
     def take(self, count: int) -> Sequence[Any]:
         """Return up to `count` items that are at hand."""
+        ...
 
     async def pull(self, count: int) -> None:
         """Wait for more items, at most `count`, to be at hand."""
+        ...
 
     async def aclose(self) -> None:
         """Close what the items come from."""
+        ...
 
 
 def source_of(items: Iterable[Any] | AsyncIterable[Any]) -> Source:

@@ -1,5 +1,6 @@
 """Whole processes timed from outside: a cold script, an import."""
 
+import os
 import random
 import subprocess
 import sys
@@ -50,6 +51,10 @@ class Import:
         return 0
 
 
+# Installed packages come with their code compiled; one that runs from a checkout is compiled by its first run.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def _wall_s(*arguments: str) -> float:
     """Run this interpreter once; its errors go to a file, for a pipe would wait for its workers too."""
     with tempfile.TemporaryFile() as errors:
@@ -59,6 +64,7 @@ def _wall_s(*arguments: str) -> float:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
+            env=_ENVIRONMENT,
         )
         # Not `wait(timeout)`, which looks only every 50 ms.
         overdue = threading.Timer(LIMIT_S, kill_family, [process.pid])

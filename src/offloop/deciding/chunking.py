@@ -23,7 +23,7 @@ def next_size(item_s: float | None, remaining: int | None, lanes: int) -> int:
     """
     if item_s is None:
         return 1
-    size = MAX_ITEMS if item_s <= 0 else min(MAX_ITEMS, max(1, int(TARGET_S / item_s)))
+    size = MAX_ITEMS if item_s * MAX_ITEMS <= TARGET_S else max(1, int(TARGET_S / item_s))
     if remaining is not None:
         size = min(size, math.ceil(remaining / (SHARES * lanes)))
     return max(1, size)

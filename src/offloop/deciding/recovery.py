@@ -27,6 +27,7 @@ def recover(*, start: int, end: int, begun: int | None, deaths: int, retries: in
     | the worker …                        | item it was on | executed, outcome lost | not begun |
     |-------------------------------------|----------------|------------------------|-----------|
     | never read the chunk                | –              | –                      | again     |
+    | died between two items              | –              | –                      | again     |
     | died unpickling it                  | alone          | –                      | alone     |
     | died on an item                     | alone          | again, in one          | again     |
     | died when it was through with all   | –              | alone                  | –         |
@@ -41,7 +42,7 @@ def recover(*, start: int, end: int, begun: int | None, deaths: int, retries: in
         retries: How many such deaths an item may survive.
     """
     everything = ((start, end),) if end > start else ()
-    if begun is None or not everything:
+    if begun is None or begun < start or not everything:
         return Recovery(again=everything)
     may_retry = deaths < retries
     if begun == UNPACKING:

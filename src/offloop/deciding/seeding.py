@@ -14,6 +14,8 @@ class Seeded:
         seed: As `numpy.random.SeedSequence` takes it.
     """
 
+    wraps_fn = True
+
     def __init__(self, fn: Callable[..., Any], seed: int) -> None:
         self.fn, self.seed = fn, seed
 

@@ -8,35 +8,30 @@ from typing import Generic
 import anyio
 import anyio.to_thread
 
+from ..strategies.base import Chunk, Job
 from .pool import L, Pool
+from .waiting import Order
 
 
 class Lease(Generic[L]):
     """A lane for one turn; leaving the context abandons what is still in flight on it."""
 
-    __slots__ = ("_grace_s", "_lane", "_pool")
+    __slots__ = ("_grace_s", "_lane", "_order", "_pool")
 
-    def __init__(self, pool: Pool[L], grace_s: float) -> None:
-        self._pool, self._grace_s = pool, grace_s
+    def __init__(self, pool: Pool[L], grace_s: float, order: Order | None) -> None:
+        self._pool, self._grace_s, self._order = pool, grace_s, order
         self._lane: L
 
     async def __aenter__(self) -> L:
         """Claim a lane."""
-        self._lane = await self._pool.acquire()
+        self._lane = await self._pool.acquire(self._order, self._grace_s)
         return self._lane
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give it back, empty or killed."""
-        lane = self._lane
-        if kind is GeneratorExit:  # the event loop is gone, and nothing can be awaited any more
-            self._pool.discard(lane)
-            return
-        if lane.in_flight:
-            with anyio.CancelScope(shield=True):
-                await lane.abandon(self._grace_s)
-        self._pool.release(lane)
+        await self._pool.give_back(self._lane, error, self._grace_s)
 
 
 class PooledBackend(Generic[L]):
@@ -55,9 +50,10 @@ class PooledBackend(Generic[L]):
         """Whether someone waits for a lane, so that a holder should end its turn."""
         return self.pool.has_waiters
 
-    def lease(self, grace_s: float) -> Lease[L]:
-        """Lease a lane; leaving the context abandons what is still in flight on it."""
-        return Lease(self.pool, grace_s)
+    def lease(self, grace_s: float, job: Job | None = None, chunk: Chunk | None = None) -> Lease[L]:
+        """Lease a lane, and send a chunk as soon as there is one; see `Backend`."""
+        order = Order(job, chunk, 0.0) if job is not None and chunk is not None else None
+        return Lease(self.pool, grace_s, order)
 
     async def aclose(self) -> None:
         """End all lanes and wait until nothing of them is left."""

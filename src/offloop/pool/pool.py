@@ -4,9 +4,10 @@ Rules:
 
 - A lane is idle, leased or gone. Only the holder of a lease touches the lane; nobody reads a lane that isn't leased, so
   the pool needs no task, outlives event loops and serves several of them.
-- Grants are claimed, not handed over. `release` makes a lane idle and wakes the first waiter of each event loop; the one
-  who waited longest takes it. A waiter whose loop has stalled is passed over after `STALL_S`, one whose loop has closed
-  is dropped.
+- The one who has waited longest gets the next lane. If they wait on the event loop that the lane is released from, it is
+  theirs at once, and what they want to send first is sent: that loop runs, evidently, and the worker goes on without
+  waiting for it. Else grants are claimed, not handed over: the lane becomes idle and the first waiter of each loop is
+  woken. One whose loop has stalled is passed over after `STALL_S`, one whose loop has closed is dropped.
 - A newcomer doesn't overtake waiters.
 - A lane comes back only when nothing is under way on it, else it is killed.
 - Lanes are started in threads of the pool's own, at most `limit` of them, and only while somebody waits for one. A
@@ -21,7 +22,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -29,7 +30,7 @@ from anyio.lowlevel import current_token
 
 from ..errors import SessionClosedError
 from ..strategies.base import Lane
-from .waiting import STALL_S, Waiter, is_closed
+from .waiting import STALL_S, Order, Waiter, is_closed
 
 
 class PooledLane(Lane, Protocol):
@@ -43,6 +44,7 @@ class PooledLane(Lane, Protocol):
 
     def close(self) -> None:
         """Free this process's descriptors of it; nobody may be waiting on it any more. Idempotent."""
+        ...
 
 
 L = TypeVar("L", bound=PooledLane)
@@ -93,8 +95,12 @@ class Pool(Generic[L]):
         with self._lock:
             return [*self._idle, *self._leased]
 
-    async def acquire(self) -> L:
+    async def acquire(self, order: Order | None, grace_s: float) -> L:
         """Claim a lane, waiting in line for it.
+
+        Args:
+            order: What is sent first.
+            grace_s: How long it may take to stop if this is cancelled just after it was sent.
 
         Raises:
             SessionClosedError: The pool is closed.
@@ -104,9 +110,9 @@ class Pool(Generic[L]):
         with self._lock:
             self._check_open()
             if self._idle and not self._queues:
-                return self._take(here)
+                return self._sent(order, self._take(here))
             self._ticket += 1
-            waiter = Waiter(here, self._ticket)
+            waiter = Waiter(here, self._ticket, order)
             self._queues.setdefault(here, deque()).append(waiter)
             self._grow(here)
             timeout_s = self._turn_in(waiter)
@@ -114,14 +120,36 @@ class Pool(Generic[L]):
             while True:
                 await waiter.wait(timeout_s)
                 with self._lock:
+                    if waiter.lane is not None:
+                        return cast("L", waiter.lane)
                     self._check_open()
                     timeout_s = self._turn_in(waiter)
                     if timeout_s == 0:
-                        return self._take(here)
+                        return self._sent(order, self._take(here))
                     self._raise_start_error()
+        except BaseException as error:
+            if waiter.lane is not None:
+                await self.give_back(waiter.lane, error, grace_s)
+            raise
         finally:
             with self._lock:
                 self._leave(waiter)
+
+    @staticmethod
+    def _sent(order: Order | None, lane: L) -> L:
+        if order is not None:
+            lane.send(*order)
+        return lane
+
+    async def give_back(self, lane: L, error: BaseException | None, grace_s: float) -> None:
+        """Release a lane after whatever happened on it; what is still in flight is stopped first."""
+        if isinstance(error, GeneratorExit):  # the event loop is gone, and nothing can be awaited any more
+            self.discard(lane)
+            return
+        if lane.in_flight:
+            with anyio.CancelScope(shield=True):
+                await lane.abandon(grace_s)
+        self.release(lane)
 
     def _turn_in(self, waiter: Waiter) -> float | None:
         """Return seconds until this waiter may claim a lane: 0 for now, None for when it is woken."""
@@ -146,13 +174,16 @@ class Pool(Generic[L]):
         return lane
 
     def _leave(self, waiter: Waiter) -> None:
+        self._dequeue(waiter)
+        if self._idle:
+            self._wake(waiter.loop)
+
+    def _dequeue(self, waiter: Waiter) -> None:
         queue = self._queues.get(waiter.loop)
         if queue is not None and waiter in queue:
             queue.remove(waiter)
             if not queue:
                 del self._queues[waiter.loop]
-        if self._idle:
-            self._wake(waiter.loop)
 
     def _wake(self, here: Any) -> None:
         for loop, queue in list(self._queues.items()):
@@ -175,13 +206,25 @@ class Pool(Generic[L]):
             return
         with self._lock:
             if lane in self._leased:  # else the pool was closed meanwhile
-                self._leased.remove(lane)
-                self._idle.append(lane)
-                if self._queues:
+                if not self._hand_over(lane):
+                    self._leased.remove(lane)
+                    self._idle.append(lane)
                     self._wake(lane.loop)
                 return
         lane.kill()
         lane.close()
+
+    def _hand_over(self, lane: L) -> bool:
+        """Give a lane to the one who has waited longest, if that is on the loop that releases it."""
+        if not self._queues:
+            return False
+        first = min((queue[0] for queue in self._queues.values()), key=_ticket)
+        if first.loop is not lane.loop:
+            return False
+        self._dequeue(first)
+        first.lane = self._sent(first.order, lane)
+        first.wake(lane.loop)
+        return True
 
     def discard(self, lane: L) -> None:
         """Kill a leased lane; another may be started in its place."""
@@ -327,6 +370,10 @@ class Pool(Generic[L]):
         self._queues.clear()
         self._threads.clear()
         self._nascent.clear()
+
+
+def _ticket(waiter: Waiter) -> int:
+    return waiter.ticket
 
 
 _pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()

@@ -63,9 +63,9 @@ class Readiness:
                 await anyio.wait_readable(self._fd)
             return
         self._progress = progress
-        self._waiter = self.loop.create_future()
+        self._waiter = waiter = self.loop.create_future()
         try:
-            await self._waiter
+            await waiter
         finally:
             self._waiter = None
 

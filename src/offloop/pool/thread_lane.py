@@ -137,8 +137,12 @@ class ThreadLane:
                 continue
             if order is None:
                 return
-            _Execution(order, self._words, self).run()
-            del order  # nothing of a run is kept while the thread waits
+            execution = _Execution(order, self._words, self)
+            try:
+                execution.run()
+            except BaseException as error:  # whatever an evil exception did to us: the caller must not wait for ever
+                execution.give_up(error)
+            del order, execution  # nothing of a run is kept while the thread waits
 
     def deliver(self, report: ThreadReport, post: Any) -> None:
         """Hand news to the loop that leases the lane."""
@@ -161,7 +165,7 @@ class _Execution:
         try:
             state = job.initializer.state()
         except Exception as error:
-            self._deliver(ThreadReport(chunk.start, [], {}, 0.0, True, refused=Refused(error=error)))
+            self.give_up(error)
             return
         rest = execute(
             job.fn,
@@ -173,6 +177,12 @@ class _Execution:
             emit=self,
         )
         self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True))
+
+    def give_up(self, error: BaseException) -> None:
+        """Fail the run: the chunk can't be executed."""
+        start = self._order.chunk.start
+        failure = raisable_here(error, start)
+        self._deliver(ThreadReport(start, [], {}, 0.0, True, refused=Refused(error=failure)))
 
     def values(self, start: int, values: list[Any], elapsed_ns: int) -> None:
         """Take what consecutive items returned."""

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
+from ..strategies.base import Chunk, Job
+
 STALL_S = 0.005  # a loop that takes longer than this to answer a wake-up is passed over; healthy ones take 0.1 ms
+
+
+class Order(NamedTuple):
+    """A chunk on its way to whatever lane comes free."""
+
+    job: Job
+    chunk: Chunk
+    budget_s: float
 
 
 class Waiter:
     """Somebody who waits for a lane, and the way to wake them from any thread."""
 
-    __slots__ = ("_event", "loop", "ticket", "woken_at")
+    __slots__ = ("_event", "lane", "loop", "order", "ticket", "woken_at")
 
-    def __init__(self, loop: Any, ticket: int) -> None:
+    def __init__(self, loop: Any, ticket: int, order: Order | None) -> None:
         self.loop = loop
         self.ticket = ticket
+        self.order = order  # what they will send first
+        self.lane: Any = None  # what they were granted, their order already sent
         self.woken_at: float | None = None  # when they were last told of an idle lane, if they have not looked since
         self._event = anyio.Event()
 

@@ -52,7 +52,7 @@ def sense_environment(environ: Mapping[str, str]) -> Environment:
     if word and word not in ("off", "on"):
         settings["strategy"] = _strategy(word)
     for variable, value in environ.items():
-        if variable == _PARALLEL:
+        if variable == _PARALLEL or (variable in _NUMBERS and not value.strip()):
             continue
         if variable in _NUMBERS:
             settings |= _number(variable, value)
@@ -75,5 +75,5 @@ def _number(variable: str, value: str) -> dict[str, Any]:
     except SettingError as error:
         raise SettingError(variable, value, error.advice) from None
     except ValueError:
-        raise SettingError(variable, value, "write a number.") from None
+        raise SettingError(variable, value, f"write a{' whole' * (read is int)} number.") from None
     return {name: number}

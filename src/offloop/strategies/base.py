@@ -25,6 +25,7 @@ class Initializer(Protocol):
 
     def state(self) -> Any:
         """Return what worker_init returned, running it if that has not been done; raises what it raised."""
+        ...
 
 
 class Job:
@@ -125,25 +126,31 @@ class Report(Protocol):
     @property
     def is_last(self) -> bool:
         """Whether this is the last news of the chunk."""
+        ...
 
     @property
     def is_inline(self) -> bool:
         """Whether `outcomes` is quick and runs nobody's code, so that it may be called on the loop."""
+        ...
 
     @property
     def elapsed_s(self) -> float:
         """Seconds that the chunk has run so far."""
+        ...
 
     @property
     def n_items(self) -> int:
         """How many items have their outcome in here."""
+        ...
 
     @property
     def refused(self) -> Refused | None:
         """Why the chunk was not executed, if so."""
+        ...
 
     def outcomes(self) -> Outcomes:
         """Unpack what became of the items."""
+        ...
 
 
 class LaneLost(Exception):
@@ -168,22 +175,28 @@ class Lane(Protocol):
     @property
     def is_usable(self) -> bool:
         """Whether more may be sent: the lane is neither broken nor killed."""
+        ...
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is under way on it, so that another may lease it."""
+        ...
 
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Have a chunk executed, for at most `budget_s` seconds (0: no limit) before it hands the rest back."""
+        ...
 
     async def receive(self) -> Report:
         """Return the next news; the chunk leaves `in_flight` with its last."""
+        ...
 
     async def abandon(self, grace_s: float) -> bool:
         """Stop what is in flight and say whether the lane may be leased again."""
+        ...
 
     def kill(self) -> None:
         """End the lane at once, whatever it is doing."""
+        ...
 
 
 class Backend(Protocol):
@@ -198,13 +211,19 @@ class Backend(Protocol):
     @property
     def limit(self) -> int:
         """The most lanes that execute at a time."""
+        ...
 
     @property
     def has_waiters(self) -> bool:
         """Whether someone waits for a lane, so that a holder should end its turn."""
+        ...
 
-    def lease(self, grace_s: float) -> AbstractAsyncContextManager[Lane]:
-        """Lease a lane; leaving the context abandons what is still in flight on it."""
+    def lease(
+        self, grace_s: float, job: Job | None = None, chunk: Chunk | None = None
+    ) -> AbstractAsyncContextManager[Lane]:
+        """Lease a lane, and send a chunk as soon as there is one; leaving the context abandons what is in flight."""
+        ...
 
     async def aclose(self) -> None:
         """End all lanes and wait until nothing of them is left."""
+        ...

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import traceback
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import ItemError, UnpicklableItem, UnpicklableResult
-from .pickling import dumps, find_unpicklable, loads
+from .pickling import dumps, loads
+from .unpicklable import find_unpicklable
 
 # Raised out of a coroutine these would end the caller's loop, or turn into something else on the way.
 _NOT_RAISABLE = (StopIteration, StopAsyncIteration, GeneratorExit)
@@ -35,7 +36,7 @@ def pack_failure(error: BaseException) -> PackedFailure:
     return PackedFailure(_pickled(error), type_name(error), safe_text(error), traceback_text(error))
 
 
-_OURS = str(Path(__file__).parent.parent)
+_OURS = os.path.dirname(os.path.dirname(__file__))
 
 
 def _users_part(trace: TracebackType | None) -> TracebackType | None:
@@ -139,10 +140,13 @@ def raisable_here(error: BaseException, index: int) -> Exception:
 
 
 def add_notes(error: Exception, index: int, function: str, remote_traceback: str) -> None:
-    """Attach where an exception comes from."""
-    error.add_note(f"offloop: raised by items[{index}] of {function}")
-    if remote_traceback:
-        error.add_note(f"offloop: in the worker\n{remote_traceback}")
+    """Attach where an exception comes from, if it takes notes."""
+    try:
+        error.add_note(f"offloop: raised by items[{index}] of {function}")
+        if remote_traceback:
+            error.add_note(f"offloop: in the worker\n{remote_traceback}")
+    except Exception:  # a frozen exception, or one whose __notes__ is no list: it goes without
+        return
 
 
 def unpicklable_result(index: int, value: object, function: str, cause: BaseException) -> UnpicklableResult:

@@ -6,7 +6,8 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from functools import partial
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 PROTOCOL = 5
@@ -35,6 +36,8 @@ def is_plain(values: Iterable[Any]) -> bool:
         if values_left < 0:
             return False
         kinds = set(map(type, batch))
+        if int in kinds and not _are_short(batch, kinds):
+            return False
         if kinds <= _SCALARS:
             return True
         nested: list[Any] = []
@@ -58,6 +61,16 @@ def is_plain(values: Iterable[Any]) -> bool:
             return True
         level = nested
     return False
+
+
+def _are_short(batch: list[Any], kinds: set[type]) -> bool:
+    """Whether the integers among these are of no more than 1,024 bits."""
+    if len(kinds) == 1:
+        return bool(max(batch) < _LONG and min(batch) > -_LONG)
+    return all(-_LONG < value < _LONG for value in batch if type(value) is int)
+
+
+_LONG = 1 << 1024
 
 
 def dumps(value: object) -> bytes:
@@ -169,7 +182,8 @@ def unpack_function(data: bytes | memoryview) -> Callable[..., Any]:
     return fn
 
 
-_fingerprints: dict[int, tuple[Any, bytes]] = {}  # by id of a code object, which the entry keeps alive
+# By id of a code object: what the ids belong to, kept alive by this; ids of the defaults; the fingerprint.
+_fingerprints: dict[int, tuple[object, int, int, bytes]] = {}
 _MAX_FINGERPRINTS = 1024
 
 
@@ -180,35 +194,44 @@ def fingerprint(fn: Callable[..., object]) -> bytes:
         if inner is None:
             return _NO_FINGERPRINT
         fn = inner
-    code = fn.__code__
+    code, defaults = fn.__code__, (fn.__defaults__, fn.__kwdefaults__)
     known = _fingerprints.get(id(code))
-    if known is not None:
-        return known[1]
-    found = _digest(repr(_code_facts(code)).encode("utf-8", "backslashreplace"))
+    if known is not None and known[1] == id(defaults[0]) and known[2] == id(defaults[1]):
+        return known[3]
+    facts = (_code_facts(code), _stable(defaults[0]), _stable(tuple((defaults[1] or {}).items())))
+    found = _digest(repr(facts).encode("utf-8", "backslashreplace"))
     if len(_fingerprints) >= _MAX_FINGERPRINTS:
         _fingerprints.clear()
-    _fingerprints[id(code)] = (code, found)
+    _fingerprints[id(code)] = ((code, defaults), id(defaults[0]), id(defaults[1]), found)
     return found
 
 
-def _code_facts(code: Any) -> tuple[object, ...]:
-    constants = [_code_facts(c) if hasattr(c, "co_code") else _stable(c) for c in code.co_consts]
-    return code.co_name, code.co_code, code.co_names, code.co_varnames, constants
+def _code_facts(code: CodeType) -> tuple[object, ...]:
+    constants = [_code_facts(c) if isinstance(c, CodeType) else _stable(c) for c in code.co_consts]
+    signature = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    names = (code.co_name, code.co_names, code.co_varnames, code.co_freevars)
+    return names, signature, code.co_code, code.co_exceptiontable, constants
 
 
 def _stable(constant: object) -> str:
-    """Return the same text in every process: the order of a frozenset follows a hash that is random per process."""
+    """Return the same text in every process; of what has no such text, a default that is an object, only its type.
+
+    The order of a frozenset follows a hash that is random per process.
+    """
     if isinstance(constant, frozenset):
         return f"frozenset({sorted(map(repr, constant))})"
     if isinstance(constant, tuple):
         return f"({', '.join(map(_stable, constant))})"
-    return repr(constant)
+    return repr(constant) if type(constant) in _ATOMS or constant is ... else type(constant).__qualname__
 
 
 def wrapped(fn: Any) -> Any:
     """Return the callable inside a partial, a bound method or a wrapper of ours; None if there is none."""
-    inner = getattr(fn, "fn", None) or getattr(fn, "func", None) or getattr(fn, "__func__", None)
-    return inner if callable(inner) else None
+    if isinstance(fn, partial):
+        return fn.func
+    if isinstance(fn, MethodType):
+        return fn.__func__
+    return fn.fn if getattr(type(fn), "wraps_fn", False) is True else None
 
 
 def describe_function(fn: object) -> str:
@@ -230,60 +253,3 @@ def function_name(fn: object) -> str:
         return f"{getattr(fn, '__module__', None) or '?'}.{name}"
     inner = wrapped(fn)
     return function_name(inner) if inner is not None else type(fn).__qualname__
-
-
-# --- what can't be pickled -------------------------------------------------------------------------------------------
-
-
-def find_unpicklable(value: object, path: str) -> tuple[str, str]:
-    """Return path and type name of the innermost part of `value` that can't be pickled.
-
-    A bounded search (200 parts, 12 levels) that is made only to explain a failure.
-    """
-    budget = [200]
-    culprit_path, culprit = path, value
-    for _ in range(12):
-        child = next(((p, v) for p, v in _parts(culprit, culprit_path) if not _pickles(v, budget)), None)
-        if child is None:
-            break
-        culprit_path, culprit = child
-    kind = type(culprit)
-    return culprit_path, f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-
-
-def _pickles(value: object, budget: list[int]) -> bool:
-    budget[0] -= 1
-    if budget[0] < 0 or type(value) in _ATOMS or isinstance(value, ModuleType):
-        return True
-    try:
-        dumps(value)
-    except BaseException:
-        return False
-    return True
-
-
-def _parts(value: Any, path: str) -> Iterable[tuple[str, object]]:
-    """Yield what is inside a value, without running properties."""
-    if isinstance(value, dict):
-        yield from ((f"{path}[{key!r}]", part) for key, part in list(value.items()))
-    elif isinstance(value, list | tuple | set | frozenset):
-        yield from ((f"{path}[{i}]", part) for i, part in enumerate(value))
-    elif isinstance(value, FunctionType):
-        yield from _function_parts(value, path)
-    else:
-        bound = getattr(type(value), "__self__", None) is not None
-        if bound and hasattr(value, "__func__"):
-            yield f"{path}.__self__", value.__self__
-        if isinstance(getattr(value, "__dict__", None), dict):
-            yield from ((f"{path}.{name}", part) for name, part in list(vars(value).items()))
-
-
-def _function_parts(fn: FunctionType, path: str) -> Iterable[tuple[str, object]]:
-    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
-        try:
-            yield f"{path}.{name}", cell.cell_contents
-        except ValueError:  # an empty cell
-            continue
-    for name in fn.__code__.co_names:
-        if name in fn.__globals__:
-            yield f"{path}.{name}", fn.__globals__[name]

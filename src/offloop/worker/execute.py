@@ -29,9 +29,11 @@ class Emit(Protocol):
 
     def values(self, start: int, values: list[Any], elapsed_ns: int) -> None:
         """Take what consecutive items returned."""
+        ...
 
     def failure(self, index: int, error: BaseException) -> None:
         """Take what one item raised."""
+        ...
 
 
 def execute(

@@ -1,0 +1,113 @@
+"""deciding/chunking.py: how many items travel together."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offloop.deciding.chunking import MAX_ITEMS, TARGET_S, Pace, may_queue_second, next_size
+
+seconds = st.floats(min_value=0, max_value=1e6, allow_nan=False)
+counts = st.integers(min_value=1, max_value=10**9)
+lanes = st.integers(min_value=1, max_value=256)
+
+
+@pytest.mark.parametrize(
+    ("item_s", "remaining", "n_lanes", "size"),
+    [
+        (None, None, 1, 1),  # nothing measured: one item tells most
+        (None, 10**6, 2, 1),
+        (0.001, None, 2, 15),  # 15 ms of items
+        (0.001, 10**6, 2, 15),
+        (0.001, 80, 2, 10),  # a quarter of what each of two lanes has left
+        (0.001, 8, 2, 1),
+        (0.001, 9, 2, 2),  # rounded up, or the last items would travel singly
+        (0.1, 10**6, 2, 1),  # longer than a chunk should take
+        (0.0, None, 2, MAX_ITEMS),  # too quick for the clock
+        (1e-9, None, 2, MAX_ITEMS),
+        (0.0, 100, 1, 25),
+        (1e-9, 0, 1, 1),
+    ],
+)
+def test_sizes(item_s: float | None, remaining: int | None, n_lanes: int, size: int) -> None:
+    """A chunk is about 15 ms of work, and no more than a quarter of what each lane has left."""
+    assert next_size(item_s, remaining, n_lanes) == size
+
+
+@given(item_s=st.none() | seconds, remaining=st.none() | st.integers(0, 10**9), n_lanes=lanes)
+def test_sizes_are_bounded(item_s: float | None, remaining: int | None, n_lanes: int) -> None:
+    """A chunk has at least one item, at most what may be pickled at once, and of several items no more than its time."""
+    size = next_size(item_s, remaining, n_lanes)
+    assert 1 <= size <= MAX_ITEMS
+    if item_s and size > 1:
+        assert size * item_s <= TARGET_S * 1.001
+
+
+@given(item_s=seconds, remaining=counts, n_lanes=lanes)
+def test_chunks_shrink_as_the_work_runs_out(item_s: float, remaining: int, n_lanes: int) -> None:
+    """With less left a chunk is never bigger, and never more than a fair share, so that lanes finish together."""
+    size = next_size(item_s, remaining, n_lanes)
+    assert next_size(item_s, remaining - 1, n_lanes) <= size
+    assert next_size(item_s, remaining, n_lanes + 1) <= size
+    assert size <= math.ceil(remaining / (4 * n_lanes))
+
+
+@given(item_s=seconds, total=st.integers(1, 3000), n_lanes=st.integers(1, 8))
+def test_a_run_ends(item_s: float, total: int, n_lanes: int) -> None:
+    """Taking chunk after chunk uses up any run exactly, and the last chunk is a single item."""
+    remaining, size = total, 0
+    while remaining:
+        size = next_size(item_s, remaining, n_lanes)
+        assert size <= remaining
+        remaining -= size
+    assert size == 1
+
+
+@pytest.mark.parametrize(
+    ("remaining", "size", "n_lanes", "may"),
+    [(None, 10, 2, True), (1000, 10, 2, True), (41, 10, 2, True), (40, 10, 2, False), (0, 1, 1, False)],
+)
+def test_second_chunks(remaining: int | None, size: int, n_lanes: int, may: bool) -> None:
+    """A lane gets a second chunk ahead of time only while two for every lane are left."""
+    assert may_queue_second(remaining, size, n_lanes) is may
+
+
+def test_pace_is_unknown_at_first() -> None:
+    """Before the first measurement the cost of an item is unknown, and a chunk of nothing measures nothing."""
+    pace = Pace()
+    assert pace.item_s is None
+    pace.measured(0, 1.0)
+    assert pace.item_s is None
+
+
+def test_pace_starts_from_what_is_known() -> None:
+    """A cost that is known from before counts until there are newer measurements."""
+    pace = Pace(0.25)
+    assert pace.item_s == 0.25
+    pace.measured(1000, 1.0)
+    assert pace.item_s == pytest.approx(0.001, rel=0.2)
+
+
+def test_pace_follows_a_change() -> None:
+    """A hundredfold change of cost is followed within ten chunks."""
+    pace = Pace()
+    for _ in range(50):
+        pace.measured(10, 0.01)
+    assert pace.item_s == pytest.approx(0.001)
+    for _ in range(10):
+        pace.measured(10, 1.0)
+    assert pace.item_s == pytest.approx(0.1, rel=0.05)
+
+
+@given(st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 1e3)), min_size=1))
+def test_pace_lies_between_its_measurements(chunks: list[tuple[int, float]]) -> None:
+    """The pace is an average: never below the quickest chunk nor above the slowest."""
+    pace = Pace()
+    for items, took_s in chunks:
+        pace.measured(items, took_s)
+    each = [took_s / items for items, took_s in chunks]
+    assert pace.item_s is not None
+    assert min(each) * 0.999 <= pace.item_s <= max(each) * 1.001

@@ -1,0 +1,190 @@
+"""worker/execute.py and worker/task.py: executing the items of one chunk, and what user code may ask meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import offloop
+from offloop.deciding.seeding import Seeded
+from offloop.errors import AsyncFunctionError, TaskCancelled
+from offloop.wire.frames import Flag
+from offloop.wire.status_page import BUSY, CANCEL, DONE, ITEM, OVER, SIZE, last_begun, new_page
+from offloop.worker.execute import Rest, execute
+from offloop.worker.task import Task
+
+EPOCH = 5
+
+
+class Outcomes:
+    """Keeps what is emitted, in order."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, Any]] = []
+
+    def values(self, start: int, values: list[Any], elapsed_ns: int) -> None:
+        """Keep values."""
+        assert elapsed_ns >= 0
+        self.seen.extend(enumerate(values, start))
+
+    def failure(self, index: int, error: BaseException) -> None:
+        """Keep a failure."""
+        self.seen.append((index, type(error)))
+
+    def all(self, rest: Rest) -> list[tuple[int, Any]]:
+        """Return everything, the rest included."""
+        return [*self.seen, *enumerate(rest.values, rest.start)]
+
+
+@pytest.fixture
+def words() -> memoryview:
+    """A status page."""
+    return new_page(bytearray(SIZE))
+
+
+def run(words: memoryview, fn: Any, items: Any, *, flags: int = 0, budget_ns: int = 0, state: Any = None) -> Any:
+    """Execute items from index 10 on and return their outcomes."""
+    outcomes = Outcomes()
+    task = Task(words, EPOCH, state, False)
+    rest = execute(fn, items, start=10, flags=flags, budget_ns=budget_ns, task=task, emit=outcomes)
+    return outcomes.all(rest)
+
+
+def test_outcomes_come_in_order(words: memoryview) -> None:
+    """Every item has one outcome under its index; one that fails doesn't stop the others."""
+    found = run(words, lambda number: 6 // number, [1, 0, 3, 0, 0, 6])
+    assert found == [(10, 6), (11, ZeroDivisionError), (12, 2), (13, ZeroDivisionError), (14, ZeroDivisionError), (15, 1)]
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), StopIteration(), GeneratorExit()])
+def test_no_exception_ends_the_worker(words: memoryview, error: BaseException) -> None:
+    """Whatever an item raises is that item's failure alone."""
+
+    def fail(number: int) -> int:
+        if number == 2:
+            raise error
+        return number
+
+    assert run(words, fail, [1, 2, 3]) == [(10, 1), (11, type(error)), (12, 3)]
+
+
+def test_items_are_passed_as_the_flags_say(words: memoryview) -> None:
+    """An item is one argument, or several, or comes with its index for its random numbers."""
+    assert run(words, str, [(1, 2)]) == [(10, "(1, 2)")]
+    assert run(words, pow, [(2, 3)], flags=Flag.STAR) == [(10, 8)]
+
+    def draw(item: str, rng: np.random.Generator) -> float:
+        return float(rng.random())
+
+    expected = np.random.default_rng(np.random.SeedSequence(7).spawn(12)[11]).random()
+    assert run(words, Seeded(draw, 7), "ab", flags=Flag.SEEDED)[1] == (11, expected)
+
+
+def test_a_returned_coroutine_is_a_failure(words: memoryview) -> None:
+    """A function that returns a coroutine fails with what to do, and the coroutine is closed."""
+
+    async def work(number: int) -> int:
+        return number
+
+    assert run(words, lambda number: work(number), [1]) == [(10, AsyncFunctionError)]
+
+
+def test_a_cancelled_chunk_begins_no_more_items(words: memoryview) -> None:
+    """From the cancellation on no item is begun; those before keep their outcome."""
+
+    def cancel_at(number: int) -> int:
+        if number == 2:
+            words[CANCEL] = EPOCH
+        return number
+
+    assert run(words, cancel_at, [1, 2, 3, 4]) == [(10, 1), (11, 2)]
+
+
+def test_checkpoint_stops_a_cancelled_item(words: memoryview) -> None:
+    """checkpoint() raises in an item whose run is cancelled, past `except Exception`, and that item has no outcome."""
+    passed: list[str] = []
+
+    def work(number: int) -> int:
+        assert not offloop.is_cancelled()
+        offloop.checkpoint()
+        words[CANCEL] = EPOCH
+        assert offloop.is_cancelled()
+        try:
+            offloop.checkpoint()
+        except Exception:
+            passed.append("caught")
+        passed.append("went on")
+        return number
+
+    assert run(words, work, [1, 2]) == []
+    assert passed == []
+
+
+@pytest.mark.parametrize("epoch", [0, EPOCH - 1])
+def test_an_earlier_cancellation_does_not_count(words: memoryview, epoch: int) -> None:
+    """A cancellation that was meant for an earlier chunk of the lane leaves this one alone."""
+    words[CANCEL] = epoch
+    assert run(words, lambda n: (n, offloop.is_cancelled()), [1]) == [(10, (1, False))]
+
+
+def test_the_page_names_the_item(words: memoryview) -> None:
+    """While an item executes the status page names it; afterwards it says that the chunk is over, and what it took."""
+    seen = run(words, lambda _: last_begun(words[ITEM], EPOCH), range(3))
+    assert seen == [(10, 10), (11, 11), (12, 12)]
+    assert last_begun(words[ITEM], EPOCH) == OVER
+    assert words[DONE] == 3
+    assert words[BUSY] > 0
+
+
+def test_a_chunk_over_its_budget_hands_back_the_rest(words: memoryview) -> None:
+    """A chunk that has run for its budget begins no further item; without a budget it does."""
+    assert run(words, lambda n: sum(range(100_000)) and n, range(50), budget_ns=1) == [(10, 0)]
+    assert len(run(words, lambda n: n, range(50))) == 50
+
+
+def test_outcomes_of_a_long_chunk_leave_early(words: memoryview) -> None:
+    """Outcomes don't wait for the end of a long chunk, so that a crash loses little."""
+    outcomes = Outcomes()
+    early: list[int] = []
+
+    def work(number: int) -> int:
+        early.append(len(outcomes.seen))
+        end = number_of_ns() + 25_000_000
+        while number_of_ns() < end:
+            pass
+        return number
+
+    task = Task(words, EPOCH, None, False)
+    execute(work, range(3), start=0, flags=0, budget_ns=0, task=task, emit=outcomes)
+    assert early == [0, 1, 2]
+
+
+def number_of_ns() -> int:
+    """Return the time of the clock that the worker reads."""
+    from time import monotonic_ns
+
+    return monotonic_ns()
+
+
+def test_the_state_is_there_for_items_alone(words: memoryview) -> None:
+    """worker_state() is what worker_init returned, inside an item; outside there is none, and no cancellation."""
+    assert run(words, lambda _: offloop.worker_state(), [0], state="model") == [(10, "model")]
+    assert offloop.worker_state() is None
+    assert not offloop.is_cancelled()
+    offloop.checkpoint()
+
+
+def test_this_process_is_no_worker(words: memoryview) -> None:
+    """in_worker() tells a worker process from this one, even for items that run here."""
+    assert run(words, lambda _: offloop.in_worker(), [0]) == [(10, False)]
+
+
+def test_cancellation_is_no_exception_of_the_user(words: memoryview) -> None:
+    """A TaskCancelled ends the chunk instead of failing its item."""
+
+    def work(number: int) -> int:
+        raise TaskCancelled
+
+    assert run(words, work, [1, 2]) == []

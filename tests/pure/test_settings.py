@@ -1,0 +1,255 @@
+"""settings.py: the settings of a session and the options of a call, checked once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError, fields
+from decimal import Decimal
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offloop.errors import SettingError, SettingTypeError
+from offloop.model import Strategy
+from offloop.settings import (
+    MAP_OPTIONS,
+    RUN_OPTIONS,
+    CallOptions,
+    MapOptions,
+    ParallelConfig,
+    RunOptions,
+    Settings,
+    StrategyName,
+    resolve_options,
+    session_settings,
+)
+
+NAN, INF = math.nan, math.inf
+CONFIG = ParallelConfig()
+
+BAD: list[tuple[str, Any, type[SettingError], str]] = [
+    ("workers", 0, SettingError, 'strategy="serial"'),
+    ("workers", -2, SettingError, "-1 for all usable cores"),
+    ("workers", 2.9, SettingTypeError, "how many processes"),
+    ("workers", 2.0, SettingTypeError, "how many processes"),
+    ("workers", "auto", SettingTypeError, "None to let offloop choose"),
+    ("workers", True, SettingTypeError, "how many processes"),
+    ("workers", NAN, SettingTypeError, "how many processes"),
+    ("chunk_size", 0, SettingError, "1 or more"),
+    ("chunk_size", -5, SettingError, "1 or more"),
+    ("chunk_size", 1.5, SettingTypeError, "1 or more"),
+    ("chunk_size", "10", SettingTypeError, "1 or more"),
+    ("chunk_size", True, SettingTypeError, "1 or more"),
+    ("retries", -1, SettingError, "0 or more"),
+    ("retries", 0.5, SettingTypeError, "0 or more"),
+    ("retries", None, SettingTypeError, "0 or more"),
+    ("grace_s", -1, SettingError, "at least 0"),
+    ("grace_s", NAN, SettingError, "finite"),
+    ("grace_s", INF, SettingError, "finite"),
+    ("grace_s", "1", SettingTypeError, "seconds"),
+    ("grace_s", None, SettingTypeError, "seconds"),
+    ("grace_s", True, SettingTypeError, "seconds"),
+    ("strategy", "process", SettingError, "did you mean processes?"),
+    ("strategy", "", SettingError, "auto, serial, threads, processes"),
+    ("strategy", None, SettingTypeError, "auto, serial, threads, processes"),
+    ("strategy", 3, SettingTypeError, "auto, serial, threads, processes"),
+]
+BAD_SETTINGS: list[tuple[str, Any, type[SettingError], str]] = [
+    *BAD,
+    ("min_speedup", 0.9, SettingError, "at least 1"),
+    ("min_speedup", NAN, SettingError, "at least 1"),
+    ("min_speedup", INF, SettingError, "finite"),
+    ("min_speedup", "2", SettingTypeError, "at least 1"),
+    ("idle_timeout_s", 0, SettingError, "above 0"),
+    ("idle_timeout_s", -1, SettingError, "above 0"),
+    ("idle_timeout_s", INF, SettingError, "finite"),
+    ("worker_nice", -1, SettingError, "0 or more"),
+    ("worker_nice", 1.5, SettingTypeError, "0 or more"),
+    ("worker_init", 3, SettingTypeError, "a function"),
+    ("worker_init_args", 3, SettingTypeError, ""),
+    ("worker_init_args", "abc", SettingTypeError, ""),
+]
+BAD_OPTIONS: list[tuple[str, Any, type[SettingError], str]] = [
+    *BAD,
+    ("on_error", "ignore", SettingError, "collect"),
+    ("on_error", None, SettingTypeError, "collect"),
+    ("on_error", ["raise"], SettingTypeError, "collect"),
+    ("seed", -1, SettingError, "0 or more"),
+    ("seed", 1.0, SettingTypeError, "whole number"),
+    ("seed", "42", SettingTypeError, "whole number"),
+    ("label", 3, SettingTypeError, "a string"),
+]
+
+
+def check(found: pytest.ExceptionInfo[SettingError], name: str, value: Any, kind: type[SettingError], advice: str) -> None:
+    """Assert that an error names the setting, the value and what to write."""
+    error = found.value
+    assert type(error) is kind
+    assert error.setting == name
+    assert error.value is value
+    assert advice in str(error)
+    assert str(error).startswith(f"{name}={value!r}: ")
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize(("name", "value", "kind", "advice"), BAD_SETTINGS)
+def test_bad_settings_are_refused(name: str, value: Any, kind: type[SettingError], advice: str) -> None:
+    """A setting that can't work is refused at once; the error names it, its value and what to write."""
+    with pytest.raises(SettingError) as found:
+        ParallelConfig(**{name: value})
+    check(found, name, value, kind, advice)
+
+
+@pytest.mark.parametrize(("name", "value", "kind", "advice"), BAD_OPTIONS)
+def test_bad_options_are_refused(name: str, value: Any, kind: type[SettingError], advice: str) -> None:
+    """An option of a call that can't work is refused at once, in the same words as the setting."""
+    with pytest.raises(SettingError) as found:
+        resolve_options(CONFIG, {name: value}, MAP_OPTIONS, is_consent=False)
+    check(found, name, value, kind, advice)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("workers", None, None),
+        ("workers", -1, -1),
+        ("workers", np.int64(3), 3),
+        ("workers", 10**6, 10**6),
+        ("chunk_size", 1, 1),
+        ("grace_s", 0, 0.0),
+        ("grace_s", Decimal("0.25"), 0.25),
+        ("grace_s", np.float32(0.5), 0.5),
+        ("retries", 0, 0),
+        ("strategy", "Processes", Strategy.PROCESSES),
+        ("strategy", Strategy.THREADS, Strategy.THREADS),
+        ("min_speedup", 1, 1.0),
+        ("idle_timeout_s", 0.001, 0.001),
+        ("worker_init_args", [1, 2], (1, 2)),
+    ],
+)
+def test_good_settings_are_kept(name: str, value: Any, kept: Any) -> None:
+    """A setting that works is kept as a plain value of its own type."""
+    found = getattr(ParallelConfig(**{name: value}), name)
+    assert found == kept
+    assert type(found) is type(kept)
+
+
+def test_settings_are_frozen_and_named() -> None:
+    """Settings can't be changed nor given by position."""
+    with pytest.raises(FrozenInstanceError):
+        CONFIG.workers = 3  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        ParallelConfig(4)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"), [("worker", "workers"), ("graces", "grace_s"), ("chunksize", "chunk_size"), ("stratgy", "strategy")]
+)
+def test_unknown_names_are_refused_with_a_guess(name: str, guess: str) -> None:
+    """A setting or option that doesn't exist is refused, with the nearest name that does."""
+    with pytest.raises(SettingTypeError, match=f"did you mean {guess}"):
+        session_settings(None, {name: 1}, {})
+    with pytest.raises(SettingTypeError, match=f"did you mean {guess}"):
+        resolve_options(CONFIG, {name: 1}, MAP_OPTIONS, is_consent=False)
+
+
+def test_a_name_like_no_other_lists_all() -> None:
+    """Where no name is near, all are listed."""
+    with pytest.raises(SettingTypeError, match=r"There are .*min_speedup") as found:
+        session_settings(None, {"zzz": 1}, {})
+    assert "did you mean" not in str(found.value)
+
+
+@pytest.mark.parametrize("name", sorted(MAP_OPTIONS - RUN_OPTIONS))
+def test_a_single_call_has_fewer_options(name: str) -> None:
+    """What makes sense for a map only is refused for a single call."""
+    with pytest.raises(SettingTypeError, match="no such option"):
+        resolve_options(CONFIG, {name: 1}, RUN_OPTIONS, is_consent=False)
+
+
+# --- one vocabulary --------------------------------------------------------------------------------------------------
+
+
+def test_session_keywords_are_the_settings() -> None:
+    """The keywords of a session are exactly the settings, with their types; a strategy may go by its name."""
+    hints = get_type_hints(ParallelConfig)
+    typed = get_type_hints(Settings)
+    assert list(typed) == [field.name for field in fields(ParallelConfig)]
+    assert typed.pop("strategy") == StrategyName | Strategy
+    assert hints.pop("strategy") is Strategy
+    assert typed == hints
+
+
+def test_call_keywords_are_the_options() -> None:
+    """The keywords of the two kinds of call are exactly the options, with their types."""
+    hints = get_type_hints(CallOptions)
+    typed = get_type_hints(MapOptions)
+    assert set(hints) == MAP_OPTIONS | {"is_consent"}
+    assert set(typed) | {"seed", "on_error"} == MAP_OPTIONS
+    assert set(get_type_hints(RunOptions)) == RUN_OPTIONS < MAP_OPTIONS
+    assert typed.pop("strategy") == StrategyName | Strategy
+    assert all(hints[name] == kind for name, kind in typed.items())
+
+
+def test_strategy_names_are_the_strategies() -> None:
+    """What type checkers accept as the name of a strategy is what there is."""
+    assert get_args(StrategyName) == tuple(strategy.value for strategy in Strategy)
+
+
+# --- precedence ------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_takes_what_it_is_not_given_from_the_session() -> None:
+    """Strategy, chunk size, retries and grace come from the session unless the call names them."""
+    config = ParallelConfig(strategy=Strategy.PROCESSES, chunk_size=9, retries=4, grace_s=0.5, workers=3)
+    options = resolve_options(config, {}, MAP_OPTIONS, is_consent=False)
+    assert options == CallOptions(strategy=Strategy.PROCESSES, chunk_size=9, retries=4, grace_s=0.5)
+    given_ = {"strategy": "serial", "chunk_size": 1, "retries": 0, "grace_s": 0, "workers": 2, "label": "x", "seed": 5}
+    asked = resolve_options(config, given_, MAP_OPTIONS, is_consent=False)
+    assert asked == CallOptions(
+        strategy=Strategy.SERIAL, is_consent=True, chunk_size=1, retries=0, grace_s=0.0, workers=2, label="x", seed=5
+    )
+
+
+@pytest.mark.parametrize(
+    ("given_", "session", "consent"),
+    [({"strategy": "threads"}, False, True), ({}, True, True), ({}, False, False), ({"label": "x"}, False, False)],
+)
+def test_consent_is_an_argument(given_: dict[str, Any], session: bool, consent: bool) -> None:
+    """A strategy that a call or its session names is consent; one from the environment is not."""
+    assert resolve_options(CONFIG, given_, MAP_OPTIONS, is_consent=session).is_consent is consent
+
+
+def test_keywords_before_config_before_environment_before_default() -> None:
+    """A session's keyword beats its config, which beats the environment, which beats the default."""
+    config = ParallelConfig(workers=2, chunk_size=20)
+    environment = {"workers": 3, "chunk_size": 30, "retries": 30}
+    settings, decided = session_settings(config, {"workers": 1}, environment)
+    assert (settings.workers, settings.chunk_size, settings.retries, settings.grace_s) == (1, 20, 30, 1.0)
+    assert decided == {"retries"}
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    """A session without settings has the defaults, and the environment has decided nothing."""
+    assert session_settings(None, {}, {}) == (ParallelConfig(), frozenset())
+
+
+def test_a_config_must_be_one() -> None:
+    """What is passed for a config and isn't one is refused with what to pass."""
+    with pytest.raises(SettingTypeError, match="pass a ParallelConfig"):
+        session_settings(4, {}, {})  # type: ignore[arg-type]
+
+
+@given(st.sampled_from(sorted(MAP_OPTIONS)), st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary())
+def test_options_are_kept_or_refused(name: str, value: object) -> None:
+    """Whatever is given for an option, it is either kept or refused with a SettingError: nothing else is raised."""
+    refused: list[str] = []
+    kept: object = None
+    try:
+        kept = getattr(resolve_options(CONFIG, {name: value}, MAP_OPTIONS, is_consent=False), name)
+    except SettingError as error:
+        refused.append(error.setting)
+    assert refused == [name] or kept == value or str(kept) == str(value).lower()

@@ -1,0 +1,43 @@
+"""What type checkers must refuse; checked, never run.
+
+Each line has an ignore for mypy and one for pyright, and both checkers report an ignore that nothing needs: so an error
+that is no longer found is one here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import offloop
+from offloop import ParallelConfig, ParallelSession
+
+
+def half(number: int) -> float:
+    return number / 2
+
+
+def draw(item: int, *, rng: np.random.Generator) -> float:
+    return item + float(rng.random())
+
+
+async def wrong_arguments(session: ParallelSession) -> None:
+    await offloop.run(half, "three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await offloop.run(half)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await session.run(half, 1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def wrong_options(session: ParallelSession) -> None:
+    await session.run(half, 1, retrys=0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await session.run(half, 1, workers=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await session.run(half, 1, strategy="process")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ParallelSession(workers="auto")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ParallelSession(worker=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ParallelConfig(strategy=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def wrong_maps(session: ParallelSession) -> None:
+    await session.run_parallel(half, 3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await session.run_parallel(half, ["three"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await session.run_parallel(half, [1], on_error="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await session.run_parallel(half, [1], seed=3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await session.run_parallel(draw, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
