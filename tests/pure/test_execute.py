@@ -91,8 +91,9 @@ def test_a_returned_coroutine_is_a_failure(words: memoryview) -> None:
     assert run(words, lambda number: work(number), [1]) == [(10, AsyncFunctionError)]
 
 
-def test_a_cancelled_chunk_begins_no_more_items(words: memoryview) -> None:
-    """From the cancellation on no item is begun; those before keep their outcome."""
+def test_a_cancelled_chunk_begins_no_more_items(words: memoryview, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is looked whether to go on, no item of a cancelled chunk is begun; those before keep their outcome."""
+    monkeypatch.setattr("offloop.worker.execute._LOOK_NS", 0)
 
     def cancel_at(number: int) -> int:
         if number == 2:

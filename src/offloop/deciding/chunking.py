@@ -6,6 +6,7 @@ import math
 
 TARGET_S = 0.015  # a chunk's work: a round trip of 0.1 ms costs less than 1 % of it, and a cancel waits no longer
 BUDGET_S = 3 * TARGET_S  # a chunk that runs longer was misjudged; it hands the rest back
+FLOOR_S = 0.001  # less work than this is not worth a round trip of its own, so the last chunks are of this size
 SHARES = 4  # a chunk is at most this part of what each worker still has to do, so that all finish together
 MAX_ITEMS = 1 << 14  # more are not pickled on the loop, see wire/pickling.py
 
@@ -23,10 +24,15 @@ def next_size(item_s: float | None, remaining: int | None, lanes: int) -> int:
     """
     if item_s is None:
         return 1
-    size = MAX_ITEMS if item_s * MAX_ITEMS <= TARGET_S else max(1, int(TARGET_S / item_s))
+    size = _items_in(TARGET_S, item_s)
     if remaining is not None:
-        size = min(size, math.ceil(remaining / (SHARES * lanes)))
-    return max(1, size)
+        share = math.ceil(remaining / (SHARES * lanes))
+        size = min(size, max(share, _items_in(FLOOR_S, item_s)), max(1, remaining))
+    return size
+
+
+def _items_in(seconds: float, item_s: float) -> int:
+    return MAX_ITEMS if item_s * MAX_ITEMS <= seconds else max(1, int(seconds / item_s))
 
 
 def may_queue_second(remaining: int | None, size: int, lanes: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -31,7 +32,7 @@ def is_plain(values: Iterable[Any]) -> bool:
     values_left, bytes_left = _INLINE_VALUES, INLINE_BYTES
     level: Iterable[Any] = values
     for _ in range(_INLINE_DEPTH):
-        batch = list(level)
+        batch = level if type(level) is list else list(level)
         values_left -= len(batch)
         if values_left < 0:
             return False
@@ -66,7 +67,12 @@ def is_plain(values: Iterable[Any]) -> bool:
 def _are_short(batch: list[Any], kinds: set[type]) -> bool:
     """Whether the integers among these are of no more than 1,024 bits."""
     if len(kinds) == 1:
-        return bool(max(batch) < _LONG and min(batch) > -_LONG)
+        try:
+            array("q", batch)  # the quickest way to see that none needs more than 64 bits
+        except OverflowError:
+            pass
+        else:
+            return True
     return all(-_LONG < value < _LONG for value in batch if type(value) is int)
 
 

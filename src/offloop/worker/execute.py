@@ -13,6 +13,7 @@ from ..wire.status_page import BUSY, CANCEL, DONE, ITEM, OVER, SINCE, item_base
 from .task import Task, current
 
 _SPREAD = Flag.STAR | Flag.SEEDED
+_LOOK_NS = 20_000
 FLUSH_NS = 20_000_000  # outcomes of a long chunk leave at least so often, so that a crash loses little
 
 
@@ -59,15 +60,23 @@ def execute(
         calls = list(enumerate(items, start))
     spread = flags & _SPREAD
     begun = flushed = now = monotonic_ns()
+    look_at = now  # when to look whether to go on: not at each item, for they may be of less than a microsecond
     words[SINCE] = begun
     word = item_base(epoch) + start
-    first = index = start
+    first = start
     values: list[Any] = []
     current.task = task
     try:
         for item in calls:
-            if words[CANCEL] >= epoch or (budget_ns and now - begun > budget_ns):
-                break
+            if now >= look_at:
+                if words[CANCEL] >= epoch or (budget_ns and now - begun > budget_ns):
+                    break
+                if now - flushed > FLUSH_NS and values:
+                    emit.values(first, values, now - begun)
+                    first += len(values)
+                    values = []
+                    flushed = now
+                look_at = now + _LOOK_NS
             words[ITEM] = word
             word += 1
             try:
@@ -75,29 +84,21 @@ def execute(
                 if type(value) is CoroutineType:
                     value.close()
                     raise AsyncFunctionError(getattr(fn, "__qualname__", repr(fn)))
+                values.append(value)
             except TaskCancelled:
                 break
             except BaseException as error:
-                now = monotonic_ns()
                 if values:
-                    emit.values(first, values, now - begun)
+                    emit.values(first, values, monotonic_ns() - begun)
+                    first += len(values)
                     values = []
-                emit.failure(index, error)
-                index += 1
-                first = index
-                continue
-            values.append(value)
-            index += 1
+                emit.failure(first, error)
+                first += 1
             now = monotonic_ns()
-            if now - flushed > FLUSH_NS:
-                emit.values(first, values, now - begun)
-                values = []
-                first = index
-                flushed = now
     finally:
         current.task = None
         words[ITEM] = item_base(epoch) | OVER
     elapsed = monotonic_ns() - begun
-    words[DONE] += index - start
+    words[DONE] += first + len(values) - start
     words[BUSY] += elapsed
     return Rest(first, values, elapsed)
