@@ -39,11 +39,22 @@ async def pack(job: Job) -> None:
     fn = job.fn
     if job.packed is not None:
         return
-    try:
-        job.packed = pack_function(fn) if travels_by_name(fn) else await in_thread(pack_function, fn)
-    except Exception as error:
+    if travels_by_name(fn):
+        packed, error = _attempt(pack_function, fn)
+    else:
+        packed, error = await in_thread(_attempt, pack_function, fn)
+    if error is not None:
         path, kind = await in_thread(find_unpicklable, fn, "fn")
         raise UnpicklableFunction("the function", path, kind, job.name) from error
+    job.packed = packed
+
+
+def _attempt(work: Callable[..., R], *args: Any) -> tuple[R | None, BaseException | None]:
+    """Call what may run the user's code: whatever that raises, SystemExit included, must not reach the loop."""
+    try:
+        return work(*args), None
+    except BaseException as error:
+        return None, error
 
 
 def encode_inline(chunk: Chunk) -> bool:
@@ -55,26 +66,22 @@ def encode_inline(chunk: Chunk) -> bool:
 
 async def encode(chunk: Chunk, function: str) -> dict[int, Exception]:
     """Pickle items in a thread; if some can't be, return why, by index."""
-    try:
-        chunk.data = await in_thread(dumps, chunk.items)
-    except Exception as error:
-        return await in_thread(_unpicklable, chunk, function, error)
-    return {}
+    chunk.data, error = await in_thread(_attempt, dumps, chunk.items)
+    return {} if error is None else await in_thread(_unpicklable, chunk, function, error)
 
 
-def _unpicklable(chunk: Chunk, function: str, error: Exception) -> dict[int, Exception]:
+def _unpicklable(chunk: Chunk, function: str, error: BaseException) -> dict[int, Exception]:
     bad: dict[int, Exception] = {}
     for index, item in enumerate(chunk.items, chunk.start):
-        try:
-            dumps(item)
-        except Exception as cause:
+        _, cause = _attempt(dumps, item)
+        if cause is not None:
             bad[index] = _explained(index, item, function, cause)
     if not bad:  # each alone can be pickled, but not together: its state changes, or it is too deep
         bad[chunk.start] = _explained(chunk.start, chunk.items, function, error)
     return bad
 
 
-def _explained(index: int, value: object, function: str, cause: Exception) -> UnpicklableItem:
+def _explained(index: int, value: object, function: str, cause: BaseException) -> UnpicklableItem:
     path, kind = find_unpicklable(value, f"items[{index}]")
     error = UnpicklableItem(f"items[{index}]", path, kind, function)
     error.__cause__ = cause

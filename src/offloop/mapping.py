@@ -22,13 +22,11 @@ from .deciding.chunking import BUDGET_S, Pace, may_queue_second, next_size
 from .deciding.recovery import recover
 from .encoding import encode, encode_inline, in_thread, pack
 from .errors import AsyncFunctionError, OffloopError, WorkerCrashed
-from .events import ItemRetried, WorkerDied
+from .reporting import tell_death, tell_retry
 from .settings import CallOptions
 from .sources import Source
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refused, Report
 from .tally import Tally
-from .telemetry import emit
-from .wire.status_page import OVER, UNPACKING
 
 TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
 _PROBE_ITEMS = 1024  # enough to time items of 0.1 µs
@@ -67,8 +65,6 @@ class Run:
         """Let so many lanes take part."""
         self._lanes = lanes
 
-    # --- entrances ---------------------------------------------------------------------------------------------------
-
     async def probe(self, backend: Backend, seconds: float) -> None:
         """Execute the first items for about so long, in one turn; the rest stays where it is."""
         if self._source.n_ready == 0:
@@ -76,9 +72,10 @@ class Run:
         chunk = self._take(_PROBE_ITEMS)
         if chunk is None:
             return
-        async with backend.lease(self._options.grace_s) as lane:
-            lane.send(self._job, chunk, seconds)
-            await self._follow(lane)
+        with anyio.CancelScope() as self._scope:
+            async with backend.lease(self._options.grace_s) as lane:
+                lane.send(self._job, chunk, seconds)
+                await self._follow(lane)
 
     async def single(self, backend: Backend, args: tuple[Any, ...]) -> None:
         """Execute the one item of a single call, without tasks of its own."""
@@ -86,6 +83,13 @@ class Run:
             await pack(self._job)
         self.tally.submitted = 1
         self._put_back(Chunk(0, (args,)))
+        if backend.is_remote:
+            await self._single(backend)
+            return
+        with anyio.CancelScope() as self._scope:  # so that `stop` reaches it: a thread can't be killed
+            await self._single(backend)
+
+    async def _single(self, backend: Backend) -> None:
         while self._back and self.error is None:
             chunk = self._take_back()
             if backend.is_remote and not encode_inline(chunk):
@@ -99,20 +103,20 @@ class Run:
 
     async def drive(self, backend: Backend) -> None:
         """Execute all items on as many lanes as take part; returns when each has its outcome, or the run has failed."""
-        try:
-            if backend.is_remote:
-                await pack(self._job)
-            async with anyio.create_task_group() as tasks:
-                self._scope = tasks.cancel_scope
-                if self.is_over:
-                    return
-                if self._source.n_ready is not None:
-                    tasks.start_soon(self._pull)
-                for _ in range(self._lanes):
-                    tasks.start_soon(self._serve_lane, backend, tasks)
-        finally:
-            self._scope = None
-            await self._source.aclose()
+        if backend.is_remote:
+            await pack(self._job)
+        async with anyio.create_task_group() as tasks:
+            self._scope = tasks.cancel_scope
+            if self.is_over:
+                return
+            if self._source.n_ready is not None:
+                tasks.start_soon(self._pull)
+            for _ in range(self._lanes):
+                tasks.start_soon(self._serve_lane, backend, tasks)
+
+    def stop(self, error: Exception) -> None:
+        """End the run with this error, from its own event loop; its items are stopped."""
+        self._fail(error)
 
     @property
     def is_over(self) -> bool:
@@ -127,8 +131,6 @@ class Run:
         """Items that are on no lane yet; None where it isn't known."""
         remaining = self._source.remaining
         return None if remaining is None else remaining + self._n_back
-
-    # --- items to lanes ----------------------------------------------------------------------------------------------
 
     def _take(self, limit: int | None = None) -> Chunk | None:
         """Return the next items to execute, if any are at hand."""
@@ -217,8 +219,6 @@ class Run:
         if self.is_over:
             self._finish()
 
-    # --- lanes -------------------------------------------------------------------------------------------------------
-
     async def _serve_lane(self, backend: Backend, tasks: TaskGroup) -> None:
         """Lease a lane for a turn, again and again, while there is work for it."""
         while not self.is_over:
@@ -229,16 +229,18 @@ class Run:
                 continue
             try:
                 async with backend.lease(self._options.grace_s) as lane:
-                    await self._turn(lane, backend)
+                    await self._turn(lane, backend, tasks)
             except OffloopError as error:  # no lane can be had
                 self._fail(error)
 
-    async def _turn(self, lane: Lane, backend: Backend) -> None:
+    async def _turn(self, lane: Lane, backend: Backend, tasks: TaskGroup) -> None:
         ends = monotonic() + TURN_S
         self._fill(lane, backend)
         while lane.in_flight:
             if not await self._step(lane):
                 return
+            if self._needs_porters:
+                self._start_porters(backend, tasks)
             if not (backend.has_waiters and monotonic() > ends) and len(self._arrived) <= self._lanes:
                 self._fill(lane, backend)
 
@@ -300,8 +302,6 @@ class Run:
             self._put_back(chunk)
         self._notify()
 
-    # --- outcomes ----------------------------------------------------------------------------------------------------
-
     def _store(self, outcomes: Outcomes) -> None:
         """Hand outcomes to the sink, and end the run if that is what a failure means."""
         n_failed = len(outcomes.failures)
@@ -337,7 +337,8 @@ class Run:
             plan = recover(
                 start=first, end=chunk.end, begun=begun, deaths=chunk.deaths, retries=self._options.retries
             )
-            self._tell_of_death(lost, begun)
+            if begun is not None:
+                tell_death(self._job.name, lost.exit_code, begun)
             for start, end in plan.again:
                 self._put_back(chunk.part(start, end))
             for start, end in plan.alone:
@@ -355,15 +356,7 @@ class Run:
             alone.deaths = chunk.deaths + 1
             self._put_back(alone)
             self.tally.retried += 1
-            emit(ItemRetried(fn=self._job.name, item=index, deaths=alone.deaths))
-
-    def _tell_of_death(self, lost: LaneLost, begun: int | None) -> None:
-        if begun is not None:
-            item = begun if begun not in (OVER, UNPACKING) else None
-            crash = WorkerCrashed(0, 0, lost.exit_code, self._job.name)
-            emit(WorkerDied(fn=self._job.name, exit_code=lost.exit_code, signal=crash.signal, item=item))
-
-    # --- porters -----------------------------------------------------------------------------------------------------
+            tell_retry(self._job.name, index, alone.deaths)
 
     def _start_porters(self, backend: Backend, tasks: TaskGroup) -> None:
         if not self._has_porters:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from .events import RunDecided, RunFellBack, RunFinished
-from .model import Decision, Strategy
+from .errors import WorkerCrashed
+from .events import ItemRetried, RunDecided, RunFellBack, RunFinished, WorkerDied
+from .model import Decision, SessionStatistics, Strategy
+from .pool.lane import WorkerLane
+from .pool.pool import Pool
 from .settings import CallOptions
 from .tally import Tally
 from .telemetry import emit, is_heard
+from .wire.status_page import OVER, UNPACKING
 
 
 def tell_decision(decision: Decision, options: CallOptions) -> None:
@@ -54,3 +58,30 @@ def tell_end(decision: Decision, options: CallOptions, tally: Tally, wall_s: flo
                 label=options.label,
             )
         )
+
+
+def tell_death(function: str, exit_code: int | None, begun: int) -> None:
+    """Tell of a worker that died under work; `begun` as the status page had it."""
+    item = begun if begun not in (OVER, UNPACKING) else None
+    signal = WorkerCrashed(0, 0, exit_code, function).signal
+    emit(WorkerDied(fn=function, exit_code=exit_code, signal=signal, item=item))
+
+
+def tell_retry(function: str, index: int, deaths: int) -> None:
+    """Tell that an item will run again."""
+    emit(ItemRetried(fn=function, item=index, deaths=deaths))
+
+
+def snapshot(tally: Tally, pool: Pool[WorkerLane]) -> SessionStatistics:
+    """Return what a session has done so far."""
+    return SessionStatistics(
+        submitted=tally.submitted,
+        completed=tally.completed,
+        failed=tally.failed,
+        cancelled=tally.cancelled,
+        retried=tally.retried,
+        busy_s=tally.busy_s,
+        workers=tuple(lane.worker.pid for lane in pool.lanes if lane.worker.is_alive),
+        workers_started=pool.n_started,
+        workers_crashed=tally.crashes,
+    )

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable
+from functools import partial
 from types import BuiltinFunctionType, FunctionType, TracebackType
 from typing import (
     Any,
@@ -20,6 +21,8 @@ from typing import (
     overload,
 )
 
+from anyio.lowlevel import current_token
+
 from .deciding.chunking import Pace
 from .deciding.costs import Costs
 from .deciding.decide import decide, worker_limit
@@ -30,7 +33,8 @@ from .functions import SeededFunction, check_function
 from .initializing import LocalInitializer
 from .mapping import Run
 from .model import Decision, Reason, SessionStatistics, Strategy, Workload
-from .reporting import tell_decision, tell_end
+from .pool.waiting import poster
+from .reporting import snapshot, tell_decision, tell_end
 from .sensing.environment import sense_environment
 from .sensing.host import sense_host, worker_environment
 from .settings import (
@@ -44,7 +48,7 @@ from .settings import (
     resolve_options,
     session_settings,
 )
-from .sources import NoSource, source_of
+from .sources import NoSource, Source, source_of
 from .strategies.base import Backend, Job, Outcomes
 from .strategies.processes import processes
 from .strategies.serial import local_thread
@@ -118,6 +122,7 @@ class ParallelSession:
         self._threads = threads(limit, self.config.idle_timeout_s)
         self._initializer = LocalInitializer(self.config)
         self._tally = Tally()
+        self._local_runs: dict[Run, Any] = {}  # runs in this process, with their event loops: no end of workers ends them
         self._costs = Costs()
         self._plans: dict[Any, _Plan] = {}  # by function and options
         self._is_capped = self.config.workers is not None and self.config.workers > limit
@@ -147,6 +152,11 @@ class ParallelSession:
     async def aclose(self) -> None:
         """End all workers and return when they are gone; runs still under way fail. Idempotent, not cancellable."""
         self._state = "closed"
+        for run, loop in list(self._local_runs.items()):
+            try:
+                poster(loop)(partial(run.stop, SessionClosedError("closed")))
+            except RuntimeError:  # that event loop is closed, and the run gone with it
+                continue
         await self._processes.aclose()
         await self._threads.aclose()
 
@@ -155,6 +165,7 @@ class ParallelSession:
             warnings.warn("a ParallelSession was never closed; its workers end now", ResourceWarning, stacklevel=2, source=self)
             for lane in self._processes.pool.lanes:
                 lane.kill()
+                lane.close()
 
     def __reduce__(self) -> Any:
         """Refuse: workers can't be sent anywhere."""
@@ -179,18 +190,7 @@ class ParallelSession:
 
     def statistics(self) -> SessionStatistics:
         """Return what the session has done so far; runs count once they are over."""
-        pool, tally = self._processes.pool, self._tally
-        return SessionStatistics(
-            submitted=tally.submitted,
-            completed=tally.completed,
-            failed=tally.failed,
-            cancelled=tally.cancelled,
-            retried=tally.retried,
-            busy_s=tally.busy_s,
-            workers=tuple(lane.worker.pid for lane in pool.lanes if lane.worker.is_alive),
-            workers_started=pool.n_started,
-            workers_crashed=tally.crashes,
-        )
+        return snapshot(self._tally, self._processes.pool)
 
     async def run(self, fn: Callable[[*Ts], R], *args: *Ts, **options: Unpack[RunOptions]) -> R:
         """Call ``fn(*args)`` off the loop and return what it returns.
@@ -226,7 +226,7 @@ class ParallelSession:
         self._tell(decision, plan.options)
         begun = time.monotonic()
         try:
-            await run.single(self._backend(decision), args)
+            await run.single(self._backend(decision, run), args)
         finally:
             self._close_run(run, decision, plan.options, begun)
         if run.error is not None:
@@ -335,7 +335,7 @@ class ParallelSession:
 
         called, flags = (fn, 0) if resolved.seed is None else (Seeded(fn, resolved.seed), Flag.SEEDED)
         run = Run(self._job(fn, called, flags), source, resolved, sink)
-        await self._map(run, fn, n_items, resolved)
+        await self._map(run, fn, source, resolved)
         if run.error is not None:
             raise run.error
         del results[run.tally.submitted :]  # the source was shorter than it said
@@ -346,18 +346,20 @@ class ParallelSession:
             results[index] = error
         return results
 
-    async def _map(self, run: Run, fn: Any, n_items: int | None, options: CallOptions) -> None:
+    async def _map(self, run: Run, fn: Any, source: Source, options: CallOptions) -> None:
+        n_items = source.remaining
         decision = self._decide(fn, n_items, options)
         begun = time.monotonic()
         try:
             if decision.reason is Reason.MEASURING:
-                await run.probe(local_thread(), _PROBE_S)
+                await run.probe(self._backend(decision, run), _PROBE_S)
                 decision = self._decide(fn, n_items, options, n_done=run.tally.done, item_s=run.pace.item_s)
             self._tell(decision, options)
             if not run.is_over:
                 run.use(decision.workers)
-                await run.drive(self._backend(decision))
+                await run.drive(self._backend(decision, run))
         finally:
+            await source.aclose()
             self._close_run(run, decision, options, begun)
 
     def _decide(
@@ -372,9 +374,10 @@ class ParallelSession:
         )
         return decide(self._host, workload, options, self.config)
 
-    def _backend(self, decision: Decision) -> Backend:
+    def _backend(self, decision: Decision, run: Run) -> Backend:
         if decision.strategy is Strategy.PROCESSES:
             return self._processes
+        self._local_runs[run] = current_token().native_token
         return self._threads if decision.strategy is Strategy.THREADS else local_thread()
 
     def _check_open(self) -> None:
@@ -396,5 +399,6 @@ class ParallelSession:
         tell_decision(decision, options)
 
     def _close_run(self, run: Run, decision: Decision, options: CallOptions, begun: float) -> None:
+        self._local_runs.pop(run, None)
         self._tally.add(run.tally)
         tell_end(decision, options, run.tally, time.monotonic() - begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing, nullcontext
@@ -153,17 +154,24 @@ class _IteratorSource(_BufferedSource):
         super().__init__(len(items) if isinstance(items, Collection) else None)
         self._iterator: Iterator[Any] | None = None
         self._items = items
-        self._is_reading = False  # stays so where a read was cancelled: its thread may still be in the user's code
+        self._in_use = threading.Lock()  # held while a thread is in the user's code, which can't be interrupted there
+        self._is_closing = False
 
     async def pull(self, count: int) -> None:
-        self._is_reading = True
         batch, self.is_read = await anyio.to_thread.run_sync(
             self._read, min(count, _PULL_ITEMS), abandon_on_cancel=True
         )
-        self._is_reading = False
         self._buffer.extend(batch)
 
     def _read(self, count: int) -> tuple[list[Any], bool]:
+        with self._in_use:
+            try:
+                return self._read_on(count)
+            finally:
+                if self._is_closing:  # `aclose` could not, while this was reading
+                    self._close()
+
+    def _read_on(self, count: int) -> tuple[list[Any], bool]:
         if self._iterator is None:
             self._iterator = iter(self._items)
         batch: list[Any] = []
@@ -175,10 +183,22 @@ class _IteratorSource(_BufferedSource):
         return batch, len(batch) < count
 
     async def aclose(self) -> None:
-        close = getattr(self._iterator, "close", None)
-        if close is not None and hasattr(self._iterator, "send") and not self._is_reading:  # a generator: its finally blocks are the user's code
+        self._is_closing = True
+        if hasattr(self._iterator, "send"):  # a generator: its finally blocks are the user's code
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(close)
+                await anyio.to_thread.run_sync(self._close_if_free)
+
+    def _close_if_free(self) -> None:
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._in_use.release()
+
+    def _close(self) -> None:
+        close = getattr(self._iterator, "close", None)
+        if close is not None and hasattr(self._iterator, "send"):
+            close()
 
 
 class _AsyncSource(_BufferedSource):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class _Order(NamedTuple):
     chunk: Chunk
     epoch: int
     budget_s: float
-    post: Any
+    loop: Any
 
 
 class ThreadLane:
@@ -76,7 +77,7 @@ class ThreadLane:
         self._epoch += 1
         chunk.epoch = self._epoch
         self.in_flight.append(chunk)
-        self._orders.put(_Order(job, chunk, self._epoch, budget_s, poster(self.loop)))
+        self._orders.put(_Order(job, chunk, self._epoch, budget_s, self.loop))
 
     async def receive(self) -> ThreadReport:
         """Return the next news; see `Lane`."""
@@ -89,8 +90,9 @@ class ThreadLane:
             self.in_flight.popleft()
         return report
 
-    def _arrived(self) -> None:
-        if self._event is not None:
+    def _arrived(self, loop: Any) -> None:
+        """Wake the holder, on its own event loop: a late call may find that another loop holds the lane by now."""
+        if self._event is not None and self.loop is loop:
             self._event.set()
 
     async def abandon(self, grace_s: float) -> bool:
@@ -144,11 +146,11 @@ class ThreadLane:
                 execution.give_up(error)
             del order, execution  # nothing of a run is kept while the thread waits
 
-    def deliver(self, report: ThreadReport, post: Any) -> None:
+    def deliver(self, report: ThreadReport, loop: Any) -> None:
         """Hand news to the loop that leases the lane."""
         self._reports.append(report)
         try:
-            post(self._arrived)
+            poster(loop)(partial(self._arrived, loop))
         except RuntimeError:  # its loop is closed; the pool notices
             pass
 
@@ -195,7 +197,7 @@ class _Execution:
         self._deliver(ThreadReport(index, [None], {index: raisable}, 0.0, False))
 
     def _deliver(self, report: ThreadReport) -> None:
-        self._lane.deliver(report, self._order.post)
+        self._lane.deliver(report, self._order.loop)
 
 
 class _LanesThread(threading.local):

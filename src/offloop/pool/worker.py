@@ -45,6 +45,7 @@ class Worker:
     def __init__(self, executor: Any, lane: socket.socket, lifeline: socket.socket, memory: mmap.mmap) -> None:
         self.lane = lane
         self.words = status_page.new_page(memory)
+        self._memory = memory
         self.pid = 0
         self._executor = executor
         self._process: Any = None  # loky's; knows how it ended
@@ -175,7 +176,9 @@ class Worker:
             return 0
 
     def _died_early(self, has_init: bool) -> OffloopError:
-        self._process.join(timeout=2.0)
+        deadline = time.monotonic() + 2.0
+        while self.exit_code() is None and time.monotonic() < deadline:
+            time.sleep(0.002)  # loky's thread may be reaping it just now
         how = f"its process ended with exit code {self.exit_code()} before it answered"
         return WorkerInitError("worker_init", how) if has_init else WorkerStartError(how)
 
@@ -218,10 +221,18 @@ class Worker:
             if self._pidfd is not None:
                 os.close(self._pidfd)
                 self._pidfd = None
+            self.words.release()
+            self._memory.close()
 
     def join(self) -> None:
         """Wait until the process is reaped and loky's threads for it have ended; blocks."""
-        self._manager.join()
+        with self._lock:
+            manager = self._manager
+        if manager is not None:
+            manager.join()
+        _unlink(self._semaphores)  # one that was broken off before it answered still has them
+        # A traceback or a task of a closed loop may hold on to this: loky's pipes must not stay open for that.
+        self._executor = self._manager = None
 
     def _forget(self) -> None:
         """In a forked child: close this process's copies, so that the parent's lanes and lifelines are its own."""

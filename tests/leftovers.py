@@ -1,0 +1,114 @@
+"""What a process holds besides memory, so that a test can prove that it left nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import psutil
+
+# Threads that others keep for reuse, and the one local thread that is meant to stay: below it, those of nested runs.
+_CACHED_THREADS = re.compile(r"AnyIO worker thread|Trio thread \d+|asyncio_\d+|MainThread|pytest_timeout.*")
+_LOCAL = "offloop-local"
+_MAX_LOCAL = 3
+_TRACKERS = ("loky.backend.resource_tracker", "multiprocessing.resource_tracker")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What this process holds, as counts by description."""
+
+    processes: Counter[str]
+    threads: Counter[str]
+    descriptors: Counter[str]
+    mappings: Counter[str]
+    names: Counter[str]
+
+
+def take() -> Inventory:
+    """Return what this process holds now."""
+    return Inventory(_processes(), _threads(), _descriptors(), _mappings(), _names())
+
+
+def _processes() -> Counter[str]:
+    found: Counter[str] = Counter()
+    for child in psutil.Process().children(recursive=True):
+        try:
+            command = " ".join(child.cmdline())
+            status = child.status()
+        except psutil.Error:
+            continue
+        if any(tracker in command for tracker in _TRACKERS):
+            continue
+        found[f"{'zombie ' if status == psutil.STATUS_ZOMBIE else ''}{command[:100]}"] += 1
+    return found
+
+
+def _threads() -> Counter[str]:
+    found: Counter[str] = Counter()
+    for thread in threading.enumerate():
+        if _CACHED_THREADS.fullmatch(thread.name):
+            continue
+        if thread.daemon and not thread.name.startswith(("offloop", "Executor", "Queue")):
+            continue
+        found[re.sub(r"\d+", "N", thread.name)] += 1
+    extra = found.pop(_LOCAL, 0) - _MAX_LOCAL
+    if extra > 0:
+        found[_LOCAL] = extra
+    return found
+
+
+def _descriptors() -> Counter[str]:
+    trackers = {_tracker_descriptor(name) for name in _TRACKERS}
+    found: Counter[str] = Counter()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+        if int(name) not in trackers:
+            found[re.sub(r"\[\d+\]", "", target)] += 1
+    return found
+
+
+def _tracker_descriptor(name: str) -> int | None:
+    tracker = getattr(sys.modules.get(name), "_resource_tracker", None)
+    return getattr(tracker, "_fd", None)
+
+
+def _mappings() -> Counter[str]:
+    with open("/proc/self/maps") as maps:
+        return Counter(line.split(maxsplit=5)[5].strip() for line in maps if "memfd:" in line)
+
+
+def _names() -> Counter[str]:
+    return Counter(name for name in os.listdir("/dev/shm") if name.startswith(f"sem.loky-{os.getpid()}-"))
+
+
+def found_since(before: Inventory, patience_s: float = 5.0) -> list[str]:
+    """Return what is there now and was not before, once waiting for it to go is of no more use."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        left = _new_since(before)
+        if not left:
+            return []
+        gc.collect()
+        left = _new_since(before)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.02)
+
+
+def _new_since(before: Inventory) -> list[str]:
+    now = take()
+    return [
+        f"{count} × {kind[:-2] if kind.endswith('sses') else kind[:-1]}: {what}"
+        for kind in Inventory.__dataclass_fields__
+        for what, count in (getattr(now, kind) - getattr(before, kind)).items()
+    ]
