@@ -107,8 +107,8 @@ class ParallelSession:
 
     def __init__(self, config: ParallelConfig | None = None, **settings: Unpack[Settings]) -> None:
         environment = sense_environment(os.environ)
-        resolved, from_environment = session_settings(config, settings, environment.settings)
-        self.config: ParallelConfig = resolved
+        self.config: ParallelConfig
+        self.config, from_environment = session_settings(config, settings, environment.settings)
         self._is_consent = "strategy" not in from_environment
         self._host = sense_host(
             os.environ,
@@ -240,8 +240,8 @@ class ParallelSession:
         check_function(fn)
         resolved = self._resolve(options, RUN_OPTIONS)
         decision = self._decide(fn, 1, resolved)
-        is_constant = decision.reason is not Reason.MEASURING
-        plan = _Plan(resolved, decision if is_constant else None, None, self._costs.of(getattr(fn, "__code__", None) or function_name(fn)))
+        fixed = None if decision.reason is Reason.MEASURING else decision
+        plan = _Plan(resolved, fixed, None, self._costs.of(getattr(fn, "__code__", None) or function_name(fn)))
         if travels_by_name(fn):
             plan = plan._replace(job=self._job(fn, fn, Flag.STAR))
             if len(self._plans) >= _MAX_PLANS:
@@ -365,13 +365,8 @@ class ParallelSession:
     def _decide(
         self, fn: Any, n_items: int | None, options: CallOptions, *, n_done: int = 0, item_s: float | None = None
     ) -> Decision:
-        workload = Workload(
-            fn=function_name(fn),
-            n_items=n_items,
-            n_done=n_done,
-            item_s=item_s,
-            idle_workers=self._processes.pool.n_idle,
-        )
+        idle = self._processes.pool.n_idle
+        workload = Workload(fn=function_name(fn), n_items=n_items, n_done=n_done, item_s=item_s, idle_workers=idle)
         return decide(self._host, workload, options, self.config)
 
     def _backend(self, decision: Decision, run: Run) -> Backend:

@@ -77,7 +77,7 @@ async def test_a_function_that_cant_be_sent_is_named(workers: offloop.ParallelSe
         assert caught.value.__cause__ is not None
 
 
-@pytest.mark.parametrize(("fn", "path"), [(w.lock_for_3, "result"), (w.client_for_3, "results[0]['client']._lock")])
+@pytest.mark.parametrize(("fn", "path"), [(w.lock_for_3, "results[3]"), (w.client_for_3, "results[3]['client']._lock")])
 async def test_a_result_that_cant_be_sent_back_is_named(
     workers: offloop.ParallelSession, fn: object, path: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, deque
 from time import monotonic
 from typing import Any, NamedTuple
@@ -21,7 +22,9 @@ from .worker import Worker
 _MAX_FUNCTIONS = 256
 _MAX_FUNCTION_BYTES = 64 << 20
 
-_BURST = 4  # reads and writes in a row before the loop gets its turn; each moves at most a socket buffer, about 200 kB
+# How long a large message is moved before the loop gets its turn. A socket buffer holds about 200 kB, so that on a busy
+# loop, with one buffer a round, 50 MB would take 250 rounds.
+_BURST_S = 0.001
 _JOIN = 1 << 16  # up to here header and payload are joined for one write
 
 
@@ -158,20 +161,25 @@ class WorkerLane:
     def _flush(self) -> None:
         """Write what the socket takes; `receive` goes on with the rest."""
         out = self._out
-        for _ in range(_BURST):
-            if not out:
-                break
+        deadline = 0.0
+        while out:
             try:
                 sent = self._socket.send(out[0])
             except BlockingIOError:
-                break
+                if monotonic() >= deadline:
+                    return
+                os.sched_yield()  # the worker is reading: it empties the socket in less than the loop's next round
+                continue
             except OSError:  # the worker is gone; `receive` tells
                 out.clear()
-                break
+                return
             if sent == len(out[0]):
                 out.popleft()
             else:
                 out[0] = out[0][sent:]
+            if out and not deadline:
+                deadline = monotonic() + _BURST_S
+
     async def receive(self) -> WorkerReport:
         """Return the next news; see `Lane`."""
         while True:
@@ -199,10 +207,14 @@ class WorkerLane:
             self._flush()
             assert self._readiness is not None
             self._readiness.want_room(bool(self._out))
-        for _ in range(_BURST):
+        deadline = 0.0
+        while True:
             try:
                 count = self._socket.recv_into(self._reader.writable())
             except BlockingIOError:
+                if monotonic() < deadline:
+                    os.sched_yield()  # the worker is writing
+                    continue
                 self._is_lost = not self.worker.is_alive
                 return self._is_lost
             except OSError:
@@ -214,7 +226,10 @@ class WorkerLane:
             self._frame = self._next_frame()
             if self._frame is not None or self._is_lost:
                 return True
-        return False
+            if not deadline:
+                deadline = monotonic() + _BURST_S
+            elif monotonic() >= deadline:
+                return False
 
     def _next_frame(self) -> Frame | None:
         if self._reader.is_empty:

@@ -49,6 +49,7 @@ class Worker:
         self.pid = 0
         self._executor = executor
         self._process: Any = None  # loky's; knows how it ended
+        self._exit_code: int | None = None
         self._manager: Any = None  # loky's thread that watches and reaps it
         self._semaphores: set[str] = set()
         self._lifeline = lifeline
@@ -198,8 +199,10 @@ class Worker:
 
     def exit_code(self) -> int | None:
         """Return how the process ended, as `os.waitstatus_to_exitcode` gives it; None until it is reaped."""
-        code: int | None = self._process.exitcode
-        return code
+        process = self._process
+        if process is not None:
+            self._exit_code = process.exitcode
+        return self._exit_code
 
     def kill(self) -> None:
         """End the process and its group, whatever they are doing; returns at once. Idempotent."""
@@ -225,14 +228,17 @@ class Worker:
             self._memory.close()
 
     def join(self) -> None:
-        """Wait until the process is reaped and loky's threads for it have ended; blocks."""
+        """Wait until the process is reaped and nothing is left of loky's side of it; blocks."""
         with self._lock:
-            manager = self._manager
-        if manager is not None:
-            manager.join()
+            manager, process = self._manager, self._process
+        if manager is None:
+            return
+        manager.join()
+        process.join(timeout=1.0)  # it is dead, but multiprocessing lists it, with its pipe, until it is asked
         _unlink(self._semaphores)  # one that was broken off before it answered still has them
+        self.exit_code()
         # A traceback or a task of a closed loop may hold on to this: loky's pipes must not stay open for that.
-        self._executor = self._manager = None
+        self._executor = self._manager = self._process = None
 
     def _forget(self) -> None:
         """In a forked child: close this process's copies, so that the parent's lanes and lifelines are its own."""
