@@ -39,7 +39,9 @@ async def test_large_messages_under_a_busy_loop(session: offloop.ParallelSession
 
     async def busy() -> None:
         while not is_done:
-            end = time.perf_counter() + 0.005
+            # Longer than CPython's switch interval of 5 ms: a loop that lets go of the GIL more often than that, but
+            # each time only for microseconds, starves every other thread of the process for good.
+            end = time.perf_counter() + 0.02
             while time.perf_counter() < end:
                 pass
             await anyio.sleep(0)
