@@ -87,11 +87,13 @@ class Worker:
         try:
             breakable(worker.kill)
             worker._greet(init is not None)
-        except BaseException:
+        except BaseException as error:
             worker.kill()
-            worker.join()
             worker.close()
-            raise
+            worker.join()
+            if isinstance(error, OffloopError):
+                raise
+            raise WorkerStartError(f"{type(error).__name__}: {error}") from error
         return worker
 
     @classmethod
@@ -305,7 +307,8 @@ def _unlink(semaphores: set[str]) -> None:
     from multiprocessing import util
 
     for finalizer in list(vars(util)["_finalizer_registry"].values()):
-        if len(finalizer._args) == 1 and finalizer._args[0] in semaphores:
+        args = finalizer._args  # None once it has run, which it may just now in another thread
+        if args is not None and len(args) == 1 and args[0] in semaphores:
             finalizer()
 
 
