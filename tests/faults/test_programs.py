@@ -179,7 +179,7 @@ session = offloop.ParallelSession(strategy="processes", workers=2).open()
 expected = list(range(0, 40, 2))
 assert anyio.run(use, session) == expected
 assert anyio.run(default) == expected
-before = sorted(session.statistics().workers)
+before = session.statistics().workers
 pid = os.fork()
 if pid == 0:
     code = 1
@@ -201,7 +201,7 @@ _, status = os.waitpid(pid, 0)
 assert os.waitstatus_to_exitcode(status) == 0, status
 assert anyio.run(use, session) == expected
 assert anyio.run(default) == expected
-assert sorted(session.statistics().workers) == before
+assert set(before) <= set(session.statistics().workers)
 anyio.run(session.aclose)
 anyio.run(offloop.close_default_session)
 print("parent is well")

@@ -45,11 +45,17 @@ def may_queue_second(remaining: int | None, size: int, lanes: int) -> bool:
 
 
 class Pace:
-    """Seconds per item as measured so far; older chunks count less and less, so that a change of cost is followed."""
+    """Seconds per item as measured so far, leaning to the low side.
+
+    Older chunks count less and less, so that a change of cost is followed. A chunk far below the estimate replaces it; one
+    far above counts as `_LEAP` times the estimate. So the first item, which may have paid for an import, and a few
+    long items among many short ones don't cut the chunks to pieces; too large a chunk hands the rest back anyway.
+    """
 
     __slots__ = ("_items", "_seconds")
 
     _MEMORY = 0.7  # a guess: five chunks back still count for a sixth
+    _LEAP = 4.0  # a guess
 
     def __init__(self, item_s: float | None = None) -> None:
         self._seconds = item_s or 0.0
@@ -62,6 +68,13 @@ class Pace:
 
     def measured(self, items: int, seconds: float) -> None:
         """Take in what a chunk took."""
-        if items:
-            self._seconds = self._seconds * self._MEMORY + seconds
-            self._items = self._items * self._MEMORY + items
+        if not items:
+            return
+        known_s = (self.item_s or 0.0) * items
+        if seconds * self._LEAP < known_s:
+            self._seconds, self._items = seconds, float(items)
+            return
+        if known_s:
+            seconds = min(seconds, self._LEAP * known_s)
+        self._seconds = self._seconds * self._MEMORY + seconds
+        self._items = self._items * self._MEMORY + items
