@@ -47,7 +47,7 @@ class Worker:
         self.words = status_page.new_page(memory)
         self._memory = memory
         self.pid = 0
-        self._executor = executor
+        self._executor: Any = executor  # None once it has ended
         self._process: Any = None  # loky's; knows how it ended
         self._exit_code: int | None = None
         self._manager: Any = None  # loky's thread that watches and reaps it
