@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .errors import WorkerCrashed
 from .events import ItemRetried, RunDecided, RunFellBack, RunFinished, WorkerDied
-from .model import Decision, SessionStatistics, Strategy
+from .model import Decision, Reason, SessionStatistics, Strategy
 from .pool.lane import WorkerLane
 from .pool.pool import Pool
 from .settings import CallOptions
@@ -30,7 +30,7 @@ def tell_decision(decision: Decision, options: CallOptions) -> None:
                 label=options.label,
             )
         )
-    if decision.requested not in (Strategy.AUTO, decision.strategy):
+    if decision.requested not in (Strategy.AUTO, decision.strategy) and decision.reason is not Reason.NO_ITEMS:
         emit(
             RunFellBack(
                 from_strategy=decision.requested.value,

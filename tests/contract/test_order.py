@@ -198,3 +198,9 @@ async def test_the_module_level_functions_work_alike(anyio_backend: object, stra
         assert await offloop.run_parallel(w.double, range(10)) == list(range(0, 20, 2))
     finally:
         await offloop.close_default_session()
+
+
+async def test_no_items_is_no_fallback(workers: offloop.ParallelSession, caplog: pytest.LogCaptureFixture) -> None:
+    """Where there is nothing to do, nobody is warned that no worker did it."""
+    assert await workers.run_parallel(w.double, []) == []
+    assert caplog.records == []
