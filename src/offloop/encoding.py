@@ -37,12 +37,12 @@ async def pack(job: Job) -> None:
         UnpicklableFunction: It can't be pickled.
     """
     fn = job.fn
-    if job.packed is not None:
+    if job.is_packed:
         return
-    if travels_by_name(fn):
+    if travels_by_name(fn) and not job.by_value:
         packed, error = _attempt(pack_function, fn)
     else:
-        packed, error = await in_thread(_attempt, pack_function, fn)
+        packed, error = await in_thread(_attempt, pack_function, fn, job.by_value)
     if error is not None:
         path, kind = await in_thread(find_unpicklable, fn, "fn")
         raise UnpicklableFunction("the function", path, kind, job.name) from error

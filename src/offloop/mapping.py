@@ -79,8 +79,6 @@ class Run:
 
     async def single(self, backend: Backend, args: tuple[Any, ...]) -> None:
         """Execute the one item of a single call, without tasks of its own."""
-        if backend.is_remote and self._job.packed is None:
-            await pack(self._job)
         self.tally.submitted = 1
         self._put_back(Chunk(0, (args,)))
         if backend.is_remote:
@@ -91,6 +89,8 @@ class Run:
 
     async def _single(self, backend: Backend) -> None:
         while self._back and self.error is None:
+            if backend.is_remote and not self._job.is_packed:
+                await pack(self._job)
             chunk = self._take_back()
             if backend.is_remote and not encode_inline(chunk):
                 await self._encode(chunk)
@@ -228,6 +228,8 @@ class Run:
                 await self._wait()
                 continue
             try:
+                if backend.is_remote:
+                    await pack(self._job)  # again, if a worker has refused it
                 async with backend.lease(self._options.grace_s) as lane:
                     await self._turn(lane, backend, tasks)
             except OffloopError as error:  # no lane can be had
@@ -241,7 +243,7 @@ class Run:
                 return
             if self._needs_porters:
                 self._start_porters(backend, tasks)
-            if not (backend.has_waiters and monotonic() > ends) and len(self._arrived) <= self._lanes:
+            if lane.is_usable and not (backend.has_waiters and monotonic() > ends) and len(self._arrived) <= self._lanes:
                 self._fill(lane, backend)
 
     def _fill(self, lane: Lane, backend: Backend) -> None:
@@ -267,7 +269,7 @@ class Run:
             self._recover(lost)
             return False
         self._note(lane, chunk, report)
-        return self.error is None and lane.is_usable
+        return self.error is None
 
     def _note(self, lane: Lane, chunk: Chunk, report: Report) -> None:
         """Take in what a lane tells of a chunk."""
@@ -291,10 +293,10 @@ class Run:
         if refused.error is not None:
             self._fail(refused.error)
             return
-        if refused.retire:
-            lane.kill()
-        if refused.by_value:
+        if refused.by_value and lane.is_usable:  # once for a worker, which may have been sent two chunks
             self._job.distrust_name()
+        if refused.retire:
+            lane.retire()
         if refused.one_by_one:
             for index in reversed(range(chunk.start, chunk.end)):
                 self._put_back(chunk.part(index, index + 1))

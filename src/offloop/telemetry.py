@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 
 from .events import Event
-
-Sink = Callable[[Event], object]
 
 _log = logging.getLogger("offloop")
 

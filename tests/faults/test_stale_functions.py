@@ -20,7 +20,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     path = tmp_path / "edited_module.py"
-    path.write_text("def version():\n    return 'first'\n")
+    path.write_text("def version():\n    return 'first'\n\n\ndef version_of(_):\n    return 'first'\n")
     return path
 
 
@@ -42,9 +42,10 @@ async def test_a_function_that_differs_from_its_file_travels_by_value(anyio_back
     """Where the file was edited but not reloaded, what runs is what this process has."""
     import edited_module
 
-    module.write_text("def version():\n    return 'second'\n")
+    module.write_text("def version():\n    return 'second'\n\n\ndef version_of(_):\n    return 'second'\n")
     async with offloop.ParallelSession(strategy="processes", workers=1) as session:
         assert await session.run(edited_module.version) == "first"
+        assert await session.run_parallel(edited_module.version_of, range(50)) == ["first"] * 50
         assert await session.run_parallel(lambda _: edited_module.version(), [0]) == ["second"]
     del sys.modules["edited_module"]
 

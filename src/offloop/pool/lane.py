@@ -114,6 +114,7 @@ class WorkerLane:
         self._readiness: Readiness | None = None
         self._frame: Frame | None = None  # received, not yet taken
         self._is_lost = False  # broken, or killed
+        self._is_retired = False
 
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Have a chunk executed; see `Lane`."""
@@ -274,12 +275,16 @@ class WorkerLane:
     @property
     def is_usable(self) -> bool:
         """Whether more may be sent."""
-        return not self._is_lost
+        return not (self._is_lost or self._is_retired)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is under way on the lane, so that another may lease it."""
         return not (self.in_flight or self._out or self._frame) and self._reader.is_empty
+
+    def retire(self) -> None:
+        """Let nothing more be sent; see `Lane`."""
+        self._is_retired = True
 
     def kill(self) -> None:
         """End the worker at once, whatever it is doing."""

@@ -66,7 +66,7 @@ class ThreadLane:
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
         self._reports: deque[ThreadReport] = deque()
         self._event: anyio.Event | None = None
-        self._is_killed = False
+        self._is_retired = False
         self._idle_timeout_s, self._on_idle = idle_timeout_s, on_idle
         self.nested: Any = None  # where a run that an item of this thread starts finds its own local thread
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -106,16 +106,20 @@ class ThreadLane:
     @property
     def is_usable(self) -> bool:
         """Whether more may be sent."""
-        return not self._is_killed
+        return not self._is_retired
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is under way on the lane."""
         return not self.in_flight
 
+    def retire(self) -> None:
+        """Let nothing more be sent; see `Lane`."""
+        self._is_retired = True
+
     def kill(self) -> None:
         """Let the thread end once its item does; it can't be killed."""
-        self._is_killed = True
+        self.retire()
         self._words[status_page.CANCEL] = self._epoch
         self._orders.put(None)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
-from ..wire.pickling import PackedFunction, pack_function
+from ..wire.pickling import PackedFunction
 
 
 class Initializer(Protocol):
@@ -37,14 +37,16 @@ class Job:
         name: Its name in errors.
         flags: How items are passed to it, see `Flag`.
         packed: The function as it travels; None until a lane needs it.
+        by_value: Whether its code should travel, though it has a name.
         initializer: worker_init for this process.
     """
 
-    __slots__ = ("_n_stale", "flags", "fn", "initializer", "name", "packed", "run")
+    __slots__ = ("_n_stale", "by_value", "flags", "fn", "initializer", "name", "packed", "run")
 
     def __init__(self, run: int, fn: Callable[..., Any], name: str, flags: int, initializer: Initializer) -> None:
         self.run, self.fn, self.name, self.flags, self.initializer = run, fn, name, flags, initializer
         self.packed: PackedFunction | None = None
+        self.by_value = False
         self._n_stale = 0
 
     def distrust_name(self) -> None:
@@ -54,8 +56,12 @@ class Job:
         Where a fresh worker has other code too, the function is edited in this process only, so it travels by value.
         """
         self._n_stale += 1
-        if self._n_stale > 1:
-            self.packed = pack_function(self.fn, by_value=True)
+        self.by_value = self._n_stale > 1
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether `packed` is as the function should travel."""
+        return self.packed is not None and self.packed.by_value is self.by_value
 
 
 class Chunk:
@@ -174,7 +180,7 @@ class Lane(Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether more may be sent: the lane is neither broken nor killed."""
+        """Whether more may be sent: the lane is neither broken nor killed nor retired."""
         ...
 
     @property
@@ -192,6 +198,10 @@ class Lane(Protocol):
 
     async def abandon(self, grace_s: float) -> bool:
         """Stop what is in flight and say whether the lane may be leased again."""
+        ...
+
+    def retire(self) -> None:
+        """Let nothing more be sent: what is in flight is still answered, then the lane is killed instead of leased."""
         ...
 
     def kill(self) -> None:

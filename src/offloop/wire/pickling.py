@@ -116,10 +116,12 @@ class PackedFunction(NamedTuple):
     Attributes:
         digest: Identifies the bytes.
         data: What the worker keeps: a fingerprint of the code (zeros where there is none) and the pickled function.
+        by_value: Whether the code itself is in there.
     """
 
     digest: bytes
     data: bytes
+    by_value: bool = False
 
 
 DIGEST_SIZE = 16
@@ -132,7 +134,7 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=DIGEST_SIZE).digest()
 
 
-def pack_function(fn: Callable[..., object], *, by_value: bool = False) -> PackedFunction:
+def pack_function(fn: Callable[..., object], by_value: bool = False) -> PackedFunction:
     """Pickle a function once, with its code's fingerprint if it will be found by its name.
 
     Args:
@@ -142,7 +144,7 @@ def pack_function(fn: Callable[..., object], *, by_value: bool = False) -> Packe
     """
     pickled = _module_by_value(fn) if by_value else dumps(fn)
     data = (_NO_FINGERPRINT if by_value else fingerprint(fn)) + pickled
-    return PackedFunction(_digest(data), data)
+    return PackedFunction(_digest(data), data, by_value)
 
 
 def travels_by_name(fn: Any) -> bool:
