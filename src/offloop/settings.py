@@ -14,6 +14,7 @@ from .model import Strategy
 
 OnError = Literal["raise", "group", "collect"]
 StrategyName = Literal["auto", "serial", "threads", "processes"]
+Local = Literal["allow", "never"]
 
 
 def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
@@ -75,6 +76,20 @@ def _seconds(value: object, setting: str, *, positive: bool = False) -> float:
     return seconds
 
 
+def _one_of(value: object, setting: str, words: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value.lower() not in words:
+        kind = SettingError if isinstance(value, str) else SettingTypeError
+        quoted = [f'"{word}"' for word in words]
+        raise kind(setting, value, f"write {', '.join(quoted[:-1])} or {quoted[-1]}.")
+    return value.lower()
+
+
+def _flag(value: object, setting: str) -> bool:
+    if not isinstance(value, bool):
+        raise SettingTypeError(setting, value, "write True or False.")
+    return value
+
+
 def _ratio(value: object, setting: str) -> float:
     advice = "write a finite number of at least 1, for example 1.2."
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
@@ -105,6 +120,7 @@ class ParallelConfig:
             service, short enough not to hold memory over lunch.
         worker_nice: How much lower the scheduling priority of worker processes is. At 5 the loop's wake-up delay
             p99 beside busy workers fell from 0.95 to 0.18 ms; 10 and 19 added nothing.
+        local: ``never`` keeps items out of this process: `auto` then uses worker processes from the first item on.
         worker_init: Called once in every process that executes items, this process included when items run here;
             what it returns is `offloop.worker_state()` there.
         worker_init_args: Arguments of worker_init.
@@ -118,6 +134,7 @@ class ParallelConfig:
     grace_s: float = 1.0
     idle_timeout_s: float = 60.0
     worker_nice: int = 5
+    local: Local = "allow"
     worker_init: Callable[..., object] | None = None
     worker_init_args: tuple[Any, ...] = ()
 
@@ -131,6 +148,7 @@ class ParallelConfig:
             "grace_s": _seconds(self.grace_s, "grace_s"),
             "idle_timeout_s": _seconds(self.idle_timeout_s, "idle_timeout_s", positive=True),
             "worker_nice": _at_least(self.worker_nice, "worker_nice", 0),
+            "local": _one_of(self.local, "local", ("allow", "never")),
         }
         if not isinstance(self.worker_init_args, tuple | list):
             raise SettingTypeError("worker_init_args", self.worker_init_args, "pass a tuple of arguments.")
@@ -139,6 +157,17 @@ class ParallelConfig:
             raise SettingTypeError("worker_init", self.worker_init, "pass a function.")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        check_local(self.local, self.strategy)
+
+
+def check_local(local: Local, strategy: Strategy) -> None:
+    """Refuse a strategy that would run items in this process where that may never be.
+
+    Raises:
+        SettingError: strategy is one of this process's, and local is ``never``.
+    """
+    if local == "never" and strategy in (Strategy.SERIAL, Strategy.THREADS):
+        raise SettingError("strategy", strategy.value, 'local="never" keeps items out of this process; write "auto" or "processes".')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,6 +184,9 @@ class CallOptions:
         seed: Items get ``rng=``, a numpy Generator of their own, derived from this and their index.
         retries: How often an item may run again after its worker died under it.
         grace_s: How long a cancelled item may take to stop before its worker is killed.
+        thread_safe: Whether fn may run in several threads of this process at once, so that `auto` may choose them.
+        item_cost_s: Seconds that an item takes, if you know; then nothing is measured first.
+        item_bytes: Bytes that an item brings with it, if you know.
         label: A name for this run in logs.
     """
 
@@ -166,6 +198,9 @@ class CallOptions:
     seed: int | None = None
     retries: int = 1
     grace_s: float = 1.0
+    thread_safe: bool = False
+    item_cost_s: float | None = None
+    item_bytes: int | None = None
     label: str | None = None
 
 
@@ -175,6 +210,7 @@ class RunOptions(TypedDict, total=False):
     strategy: StrategyName | Strategy
     retries: int
     grace_s: float
+    thread_safe: bool
     label: str | None
 
 
@@ -183,6 +219,8 @@ class MapOptions(RunOptions, total=False):
 
     workers: int | None
     chunk_size: int | None
+    item_cost_s: float | None
+    item_bytes: int | None
 
 
 _CHECKS: dict[str, Callable[[Any], object]] = {
@@ -194,11 +232,6 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
 }
 
 
-def _on_error(value: object) -> OnError:
-    if value not in ("raise", "group", "collect"):
-        kind = SettingError if isinstance(value, str) else SettingTypeError
-        raise kind("on_error", value, 'write "raise", "group" or "collect".')
-    return value
 
 
 def _seed(value: object) -> int | None:
@@ -213,7 +246,14 @@ def _label(value: object) -> str | None:
     return value
 
 
-_CHECKS |= {"on_error": _on_error, "seed": _seed, "label": _label}
+_CHECKS |= {
+    "on_error": lambda value: _one_of(value, "on_error", ("raise", "group", "collect")),
+    "thread_safe": lambda value: _flag(value, "thread_safe"),
+    "item_cost_s": lambda value: None if value is None else _seconds(value, "item_cost_s", positive=True),
+    "item_bytes": lambda value: None if value is None else _at_least(value, "item_bytes", 0),
+    "seed": _seed,
+    "label": _label,
+}
 
 
 def resolve_options(
@@ -241,6 +281,7 @@ def resolve_options(
         if name not in allowed:
             raise SettingTypeError(name, value, f"no such option; {did_you_mean(name, tuple(sorted(allowed)))}")
         checked[name] = _CHECKS[name](value)
+    check_local(config.local, checked["strategy"])
     return CallOptions(is_consent=is_consent or "strategy" in given, **checked)
 
 
@@ -259,6 +300,7 @@ class Settings(TypedDict, total=False):
     grace_s: float
     idle_timeout_s: float
     worker_nice: int
+    local: Local
     worker_init: Callable[..., object] | None
     worker_init_args: tuple[Any, ...]
 

@@ -24,6 +24,7 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("OFFLOOP_GRACE_S", "2E-1", "grace_s", 0.2),
     ("OFFLOOP_IDLE_TIMEOUT_S", "5", "idle_timeout_s", 5.0),
     ("OFFLOOP_WORKER_NICE", "0", "worker_nice", 0),
+    ("OFFLOOP_LOCAL", "Never", "local", "never"),
     ("OFFLOOP_PARALLEL", "serial", "strategy", Strategy.SERIAL),
     ("OFFLOOP_PARALLEL", "Threads", "strategy", Strategy.THREADS),
     ("OFFLOOP_PARALLEL", " PROCESSES ", "strategy", Strategy.PROCESSES),

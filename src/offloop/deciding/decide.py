@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..model import Decision, Host, Reason, Strategy, Workload
 from ..settings import CallOptions, ParallelConfig
 
@@ -16,7 +18,7 @@ def decide(host: Host, workload: Workload, options: CallOptions, config: Paralle
     and the start of a worker where none is up. Unknown work is measured first (`Reason.MEASURING`: decide again with `item_s`).
     """
 
-    def decision(strategy: Strategy, reason: Reason, workers: int = 1, **numbers: float | None) -> Decision:
+    def decision(strategy: Strategy, reason: Reason, workers: int = 1, **numbers: Any) -> Decision:
         return Decision(
             strategy=strategy,
             reason=reason,

@@ -18,6 +18,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "OFFLOOP_GRACE_S": ("grace_s", float),
     "OFFLOOP_IDLE_TIMEOUT_S": ("idle_timeout_s", float),
     "OFFLOOP_WORKER_NICE": ("worker_nice", int),
+    "OFFLOOP_LOCAL": ("local", str),
 }
 _PARALLEL = "OFFLOOP_PARALLEL"
 _PREFIX = "OFFLOOP_"
