@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .errors import WorkerError as WorkerError
     from .errors import WorkerInitError as WorkerInitError
     from .errors import WorkerStartError as WorkerStartError
+    from .events import Event as Event
     from .functions import call as call
     from .functions import star as star
     from .model import Decision as Decision
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .session import ParallelSession as ParallelSession
     from .settings import CallOptions as CallOptions
     from .settings import ParallelConfig as ParallelConfig
+    from .telemetry import add_sink as add_sink
+    from .telemetry import use_default_sink as use_default_sink
     from .worker.task import checkpoint as checkpoint
     from .worker.task import in_worker as in_worker
     from .worker.task import is_cancelled as is_cancelled
@@ -42,6 +45,7 @@ __all__ = (
     "AsyncFunctionError",
     "CallOptions",
     "Decision",
+    "Event",
     "ItemError",
     "OffloopError",
     "ParallelConfig",
@@ -61,6 +65,7 @@ __all__ = (
     "WorkerError",
     "WorkerInitError",
     "WorkerStartError",
+    "add_sink",
     "call",
     "checkpoint",
     "close_default_session",
@@ -69,6 +74,7 @@ __all__ = (
     "run",
     "run_parallel",
     "star",
+    "use_default_sink",
     "worker_state",
 )
 
@@ -79,10 +85,12 @@ _HOMES = {
         *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled"))),
         *(name for name in __all__ if name.startswith("Unpicklable") and not name.endswith("Error")),
     ),
+    ".events": ("Event",),
     ".functions": ("call", "star"),
     ".model": ("Decision", "Reason", "SessionStatistics", "Strategy"),
     ".session": ("ParallelSession",),
     ".settings": ("CallOptions", "ParallelConfig"),
+    ".telemetry": ("add_sink", "use_default_sink"),
     ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "worker_state"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Base of all events.
+
+    No event carries an argument's or a result's value: types, sizes and names only.
 
     Attributes:
         event: Its name in logs.
@@ -19,10 +21,21 @@ class Event:
     event: ClassVar[str]
     level: ClassVar[int] = logging.INFO
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDecided(Event):
-    """Where a run executes and why; the fields are those of `Decision`."""
+    """Where a run executes and why; told again if the run moves elsewhere as it goes.
+
+    The fields are those of `Decision`, and besides:
+
+    Attributes:
+        executor_type: What executes the items: ``thread`` (the local one), ``threads``, or ``loky`` for processes.
+        label: The run's name, as the call gives it.
+    """
 
     event: ClassVar[str] = "parallel.decision"
 
@@ -30,17 +43,34 @@ class RunDecided(Event):
     reason: str
     fn: str
     n_items: int | None
+    n_features: int | None
     workers: int
     chunk_size: int | None
     item_s: float | None
+    payload_bytes: float
+    result_bytes: float
+    gil_held: float | None
     estimated_serial_s: float | None
     estimated_s: float | None
+    start_cost_s: float
+    platform: str
+    executor_type: str
+    hint: str | None
     label: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFellBack(Event):
-    """A run does not execute as it was asked to."""
+    """Something executes elsewhere than it was asked to, or was going to.
+
+    Attributes:
+        from_strategy: Where it was to execute.
+        to_strategy: Where it executes.
+        reason: Why.
+        fn: Name of the function.
+        error: What went wrong: the type of the error and the path to what it is about; None where nothing did.
+        n_items: How many items are concerned; None where it isn't known.
+    """
 
     event: ClassVar[str] = "parallel.fallback"
     level: ClassVar[int] = logging.WARNING
@@ -50,15 +80,35 @@ class RunFellBack(Event):
     reason: str
     fn: str
     error: str | None = None
+    n_items: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(Event):
-    """A run is over, whatever became of it: submitted = completed + failed + cancelled."""
+    """A run is over, whatever became of it: submitted = completed + failed + cancelled.
+
+    Attributes:
+        fn: Name of the function.
+        strategy: Where the items executed, at the end.
+        tasks_submitted: Items taken in.
+        tasks_completed: Items that returned.
+        tasks_failed: Items that raised or were lost with their worker.
+        tasks_cancelled: Items stopped or dropped before they finished.
+        tasks_retried: Items queued again after a worker died.
+        wall_s: Seconds that it took, measuring included.
+        busy_s: Seconds that items ran, summed over all workers.
+        worker_utilisation_pct: busy_s ÷ (wall_s × workers), times 100.
+        estimated_s: Seconds that the decision expected from then on; to be read beside wall_s.
+        speedup_estimate: busy_s ÷ wall_s: how many items ran at once on average, so an upper bound of the gain over
+            one thread.
+        peak_in_flight: Most items that were with workers at a time.
+        label: The run's name, as the call gives it.
+    """
 
     event: ClassVar[str] = "parallel.finished"
 
     fn: str
+    strategy: str
     tasks_submitted: int
     tasks_completed: int
     tasks_failed: int
@@ -67,12 +117,37 @@ class RunFinished(Event):
     wall_s: float
     busy_s: float
     worker_utilisation_pct: float
+    estimated_s: float | None
+    speedup_estimate: float
+    peak_in_flight: int
     label: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted(Event):
+    """A worker process is up.
+
+    Attributes:
+        pid: Its process id.
+        start_s: Seconds until it answered, worker_init included.
+    """
+
+    event: ClassVar[str] = "worker.started"
+
+    pid: int
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerDied(Event):
-    """A worker process died under work."""
+    """A worker process died under work.
+
+    Attributes:
+        fn: Name of the function that it ran.
+        exit_code: As `os.waitstatus_to_exitcode` gives it: negative for a signal; None where it isn't known.
+        signal: Name of the signal that ended it; None if it exited by itself.
+        item: Index of the item that it was on; None where it was between items.
+    """
 
     event: ClassVar[str] = "worker.crashed"
     level: ClassVar[int] = logging.WARNING
@@ -84,8 +159,45 @@ class WorkerDied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerKilled(Event):
+    """A worker process was killed, since what it was doing did not stop in time.
+
+    Attributes:
+        pid: Its process id.
+        why: What it was killed for.
+    """
+
+    event: ClassVar[str] = "worker.killed"
+    level: ClassVar[int] = logging.WARNING
+
+    pid: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRetired(Event):
+    """A worker process ends in good order; another takes its place when one is needed.
+
+    Attributes:
+        pid: Its process id.
+        why: What it is retired for.
+    """
+
+    event: ClassVar[str] = "worker.retired"
+
+    pid: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ItemRetried(Event):
-    """An item runs again because its worker died under it."""
+    """An item runs again because its worker died under it.
+
+    Attributes:
+        fn: Name of the function.
+        item: Index of the item; 0 for a single call.
+        deaths: How many workers have died under it so far.
+    """
 
     event: ClassVar[str] = "item.retried"
     level: ClassVar[int] = logging.WARNING
@@ -96,12 +208,34 @@ class ItemRetried(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkersCapped(Event):
-    """More workers were asked for than there are usable cores."""
+class Guidance(Event):
+    """Advice on how to have more, told once per process for each topic.
+
+    Attributes:
+        topic: What it is about; the name of the option or setting where there is one.
+        advice: What to write, and what that would bring.
+        fn: Name of the function that it was measured on; None where it is about no function.
+    """
 
     event: ClassVar[str] = "parallel.guidance"
+
+    topic: str
+    advice: str
+    fn: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersCapped(Guidance):
+    """Guidance once per session: more workers were asked for than there are usable cores.
+
+    Attributes:
+        workers_asked: How many were asked for.
+        usable_cores: How many cores there are to use.
+    """
+
     level: ClassVar[int] = logging.WARNING
 
+    topic: str = "workers"
+    advice: str = "fewer workers than asked for will run; more than usable cores would only take turns"
     workers_asked: int
     usable_cores: int
-    advice: str = "fewer workers than asked for will run; more than usable cores would only take turns"

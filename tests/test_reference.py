@@ -1,0 +1,110 @@
+"""docs/generate_reference.py: the reference pages are what it makes of the classes as they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from offloop import events
+from offloop.events import Event
+from offloop.model import Reason, Strategy
+from offloop.sensing.environment import VARIABLES
+from offloop.settings import MAP_OPTIONS, RUN_OPTIONS, ParallelConfig
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+KINDS = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event]
+
+
+def load() -> ModuleType:
+    """Import the script from its file."""
+    spec = importlib.util.spec_from_file_location("generate_reference", ROOT / "docs" / "generate_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPT = load()
+PAGES: dict[str, str] = SCRIPT.pages()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_current(name: str) -> None:
+    """A page in docs/reference is what the script makes today; `python docs/generate_reference.py` mends it."""
+    assert (SCRIPT.REFERENCE / name).read_text(encoding="utf-8") == PAGES[name]
+
+
+def test_the_script_writes_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as a program it writes every page that it makes."""
+    monkeypatch.setattr(SCRIPT, "REFERENCE", tmp_path)
+    SCRIPT.main()
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == PAGES
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("environment.md", list(VARIABLES)),
+        ("reasons.md", [*Strategy, *Reason]),
+        ("settings.md", [*ParallelConfig.__dataclass_fields__, *RUN_OPTIONS, *MAP_OPTIONS]),
+        ("events.md", [name for kind in KINDS for name in kind.__dataclass_fields__ if name not in ("event", "level")]),
+    ],
+)
+def test_a_page_has_a_row_for_every_name(page: str, names: list[str]) -> None:
+    """No variable, strategy, reason, setting, option or field is missing, and each row says what it means."""
+    rows = {row[0].strip("`"): row for row in rows_of(PAGES[page])}
+    assert set(names) <= rows.keys()
+    assert [row for row in rows.values() if len(row[-1]) < 4] == []
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """Return the cells of every row of the tables of a page."""
+    return [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in page.splitlines() if line.startswith("| `")]
+
+
+def test_every_event_has_its_section() -> None:
+    """Every event stands on its page under its name, with its level."""
+    sections = re.findall(r"^## (\S+): (\w+)\n\nLevel (\w+)\.", PAGES["events.md"], re.MULTILINE)
+    levels = {20: "info", 30: "warning"}
+    assert sections == [(kind.event, kind.__name__, levels[kind.level]) for kind in KINDS]
+
+
+def test_docstrings_are_read_as_they_are_written() -> None:
+    """Continued lines belong to their attribute, code stays code, and what follows the section is not read."""
+
+    @dataclass
+    class Example:
+        """A summary
+        of two lines.
+
+        More.
+
+        Attributes:
+            first: One
+                and a half.
+            second: Uses ``a | b``: really.
+
+        Raises:
+            third: Never.
+        """
+
+        first: int
+        second: int
+
+    assert SCRIPT.attributes(Example) == {"first": "One and a half.", "second": "Uses `a \\| b`: really."}
+    assert SCRIPT.summary(Example) == "A summary of two lines."
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_what_exists(path: Path) -> None:
+    """A page names no variable and no event that there isn't."""
+    text = path.read_text(encoding="utf-8")
+    assert set(re.findall(r"\bOFFLOOP_[A-Z_]*[A-Z]\b", text)) <= VARIABLES.keys()
+    assert set(re.findall(r"`((?:parallel|worker|item)\.\w+)`", text)) <= {kind.event for kind in KINDS}
