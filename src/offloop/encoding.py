@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, TypeVar
 
 import anyio
@@ -59,14 +60,19 @@ def _attempt(work: Callable[..., R], *args: Any) -> tuple[R | None, BaseExceptio
 
 def encode_inline(chunk: Chunk) -> bool:
     """Pickle items on the loop if that is quick and runs nobody's code; False if it is not."""
-    if chunk.data is None and is_plain(chunk.items):
-        chunk.data = dumps_plain(chunk.items)
+    if chunk.data is None:
+        begun = monotonic()
+        if is_plain(chunk.items):
+            chunk.data = dumps_plain(chunk.items)
+            chunk.encode_s = monotonic() - begun
     return chunk.data is not None
 
 
 async def encode(chunk: Chunk, function: str) -> dict[int, Exception]:
     """Pickle items in a thread; if some can't be, return why, by index."""
+    begun = monotonic()
     chunk.data, error = await in_thread(_attempt, dumps, chunk.items)
+    chunk.encode_s = monotonic() - begun
     return {} if error is None else await in_thread(_unpicklable, chunk, function, error)
 
 

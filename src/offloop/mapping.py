@@ -1,38 +1,41 @@
-"""One run: its items from the source to the lanes, their outcomes to the sink, and every item accounted for.
+"""One map: its items from the source to the lanes, and their outcomes to the sink.
 
     source ──take──► chunk ──encode──► ready ──lease──► lane ──report──► outcomes ──► sink
        ▲                ▲                                 │
        └── puller       └──────── back: refused, cut short, or lost with its worker
 
-States of an item: in the source, queued (taken), sent (on a lane), then done, failed or cancelled. Every entrance —
-a single call, a map — is this engine.
+States of an item: in the source, queued (taken), sent (on a lane), then done, failed or cancelled. Who works on a run may
+change while it is under way: see `shift`. A single call takes a shorter way, see calling.py; the accounts are the same.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from time import monotonic
-from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
-from .deciding.chunking import BUDGET_S, Pace, may_queue_second, next_size
-from .deciding.recovery import recover
-from .encoding import encode, encode_inline, in_thread, pack
-from .errors import AsyncFunctionError, OffloopError, WorkerCrashed
-from .reporting import tell_death, tell_retry
+from .accounts import Accounts, FallBack, Sink
+from .changes import Changes
+from .crew import Crew
+from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, MAX_ITEMS, may_queue_second, next_size
+from .deciding.costs import Cost
+from .encoding import encode_inline, pack
+from .errors import OffloopError, UnpicklableFunction, WorkerStartError
+from .porters import Porters
+from .queueing import Queue
 from .settings import CallOptions
 from .sources import Source
-from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refused, Report
+from .strategies.base import Backend, Chunk, Job, Lane, LaneLost
 from .tally import Tally
 
 TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
+FIRST_LOOK_S = 0.010  # after so long a run is looked at for the first time, then after twice as long, and so on
+_LAST_LOOK_S = 1.0
 _PROBE_ITEMS = 1024  # enough to time items of 0.1 µs
-_PORTERS = 2  # tasks that pickle and unpickle in threads, so that lanes need not wait for it
-
-Sink = Callable[[Outcomes], None]
+_PATIENCE = 1.2  # the first chunk has a budget; an item that exceeds it by so much is a long one
 
 
 class Run:
@@ -43,350 +46,327 @@ class Run:
         source: The items.
         options: How to execute them.
         sink: Gets every outcome once, in no particular order.
+        cost: What such items have cost; the run adds to it.
+        local: Where items execute that can't travel; None if that would fail them.
+        fell_back: Called with reason, error and number of items when some do.
     """
 
-    def __init__(self, job: Job, source: Source, options: CallOptions, sink: Sink) -> None:
-        self.tally = Tally()
-        self.pace = Pace()
-        self.error: Exception | None = None  # what ends the run
-        self._job, self._source, self._options, self._sink = job, source, options, sink
-        self._lanes = 1
-        self._next_index = 0
-        self._back: deque[Chunk] = deque()  # taken from the source, not on a lane
-        self._n_back = 0  # the items in them
-        self._ready: deque[Chunk] = deque()  # encoded by a porter
-        self._arrived: deque[Report] = deque()  # reports that a porter must unpack
-        self._changed: anyio.Event | None = None  # set when there may be something to do for a task that waits
+    def __init__(
+        self,
+        job: Job,
+        source: Source,
+        options: CallOptions,
+        sink: Sink,
+        cost: Cost,
+        local: Backend | None,
+        fell_back: FallBack,
+    ) -> None:
+        self._job, self._options, self._cost = job, options, cost
+        self._changes = Changes()
+        self._queue = Queue(source)
+        self._crew = Crew()
+        self._accounts = Accounts(
+            job,
+            options,
+            self._queue,
+            sink,
+            cost,
+            may_stay=local is not None,
+            fell_back=fell_back,
+            changed=self._changes.notify,
+            over=self._finish,
+        )
+        self._porters = Porters(job, self._accounts, self._changes, self._to_encode)
+        self._local = local
+        self._manned: set[tuple[Backend, int]] = set()  # the tasks that serve lanes
+        self._held: tuple[AsyncExitStack, Lane, Backend] | None = None  # a lease that `begin` leaves to `drive`
         self._scope: anyio.CancelScope | None = None
-        self._needs_porters = False
-        self._has_porters = False
+        self._tasks: TaskGroup | None = None
 
-    def use(self, lanes: int) -> None:
-        """Let so many lanes take part."""
-        self._lanes = lanes
+    @property
+    def tally(self) -> Tally:
+        """Counts of what became of the items."""
+        return self._accounts.tally
 
-    async def probe(self, backend: Backend, seconds: float) -> None:
-        """Execute the first items for about so long, in one turn; the rest stays where it is."""
-        if self._source.n_ready == 0:
-            await self._source.pull(1)
-        chunk = self._take(_PROBE_ITEMS)
-        if chunk is None:
-            return
-        with anyio.CancelScope() as self._scope:
-            async with backend.lease(self._options.grace_s) as lane:
-                lane.send(self._job, chunk, seconds)
-                await self._follow(lane)
-
-    async def single(self, backend: Backend, args: tuple[Any, ...]) -> None:
-        """Execute the one item of a single call, without tasks of its own."""
-        self.tally.submitted = 1
-        self._put_back(Chunk(0, (args,)))
-        if backend.is_remote:
-            await self._single(backend)
-            return
-        with anyio.CancelScope() as self._scope:  # so that `stop` reaches it: a thread can't be killed
-            await self._single(backend)
-
-    async def _single(self, backend: Backend) -> None:
-        while self._back and self.error is None:
-            if backend.is_remote and not self._job.is_packed:
-                await pack(self._job)
-            chunk = self._take_back()
-            if backend.is_remote and not encode_inline(chunk):
-                await self._encode(chunk)
-                if chunk.data is None:
-                    continue
-            async with backend.lease(self._options.grace_s, self._job, chunk) as lane:
-                await self._follow(lane)
-            while self._arrived:
-                await self._unpack(self._arrived.popleft())
-
-    async def drive(self, backend: Backend) -> None:
-        """Execute all items on as many lanes as take part; returns when each has its outcome, or the run has failed."""
-        if backend.is_remote:
-            await pack(self._job)
-        async with anyio.create_task_group() as tasks:
-            self._scope = tasks.cancel_scope
-            if self.is_over:
-                return
-            if self._source.n_ready is not None:
-                tasks.start_soon(self._pull)
-            for _ in range(self._lanes):
-                tasks.start_soon(self._serve_lane, backend, tasks)
-
-    def stop(self, error: Exception) -> None:
-        """End the run with this error, from its own event loop; its items are stopped."""
-        self._fail(error)
+    @property
+    def error(self) -> Exception | None:
+        """What has ended the run before its time."""
+        return self._accounts.error
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to do."""
-        if self.error is not None:
-            return True
-        tally = self.tally
-        return self._source.is_exhausted and tally.done == tally.submitted
+        return self._accounts.is_over
 
     @property
-    def remaining(self) -> int | None:
-        """Items that are on no lane yet; None where it isn't known."""
-        remaining = self._source.remaining
-        return None if remaining is None else remaining + self._n_back
+    def n_items(self) -> int | None:
+        """How many items there are, as far as that is known by now."""
+        remaining = self._queue.source.remaining
+        return None if remaining is None else remaining + self._queue.n_taken
 
-    def _take(self, limit: int | None = None) -> Chunk | None:
-        """Return the next items to execute, if any are at hand."""
-        if self._back:
-            size = self._size()
-            chunk = self._take_back()
-            if len(chunk.items) > size and chunk.data is None:
-                self._put_back(chunk.part(chunk.start + size, chunk.end))
-                chunk = chunk.part(chunk.start, chunk.start + size)
-            return chunk
-        items = self._source.take(limit or self._size())
-        if not items:
-            return None
-        chunk = Chunk(self._next_index, items)
-        self._next_index += len(items)
-        self.tally.submitted += len(items)
-        return chunk
+    def n_leased(self, backend: Backend) -> int:
+        """Return how many lanes of a backend it holds now."""
+        return self._crew.n_on_duty(backend)
 
-    def _take_back(self) -> Chunk:
-        chunk = self._back.popleft()
-        self._n_back -= len(chunk.items)
-        return chunk
+    @property
+    def n_lanes(self) -> int:
+        """How many lanes should take part."""
+        return sum(self._crew.wanted.values())
 
-    def _put_back(self, chunk: Chunk) -> None:
-        """Queue a chunk again, before all others: it has waited longest."""
-        self._back.appendleft(chunk)
-        self._n_back += len(chunk.items)
+    def stop(self, error: Exception) -> None:
+        """End the run with this error, from its own event loop; its items are stopped."""
+        self._accounts.fail(error)
 
-    def _size(self) -> int:
-        return self._options.chunk_size or next_size(self.pace.item_s, self.remaining, self._lanes)
+    # --- entrances ---------------------------------------------------------------------------------------------------
 
-    async def _encode(self, chunk: Chunk) -> None:
-        """Pickle items in a thread; those that can't be are failed, and the others go back if there were any such."""
-        bad = await encode(chunk, self._job.name)
-        if not bad:
+    async def begin(self, backend: Backend, budget_s: float, *, is_known: bool) -> None:
+        """Execute the first items in one turn, for about so long; what is still under way then is left to `drive`."""
+        source = self._queue.source
+        if source.n_ready == 0:
+            await source.pull(1)
+        chunk = self._take(self._options.chunk_size or (self._size(backend) if is_known else _PROBE_ITEMS))
+        if chunk is None:
             return
-        good = chunk.start
-        for index, failure in (*bad.items(), (chunk.end, None)):
-            if index > good:
-                self._put_back(chunk.part(good, index))
-            good = index + 1
-            if failure is not None:
-                self._store(Outcomes(index, [None], {index: failure}))
-
-    def _next_for(self, backend: Backend) -> Chunk | None:
-        """Return a chunk that can be sent now, if there is one."""
-        if self._ready:
-            self._notify()  # there will be room for another
-            return self._ready.popleft()
-        if self._needs_porters and backend.is_remote:
-            return None
-        chunk = self._take()
-        if chunk is None or not backend.is_remote or encode_inline(chunk):
-            return chunk
-        self._put_back(chunk)
-        self._needs_porters = True
-        self._notify()
-        return None
-
-    def _may_have_work(self, backend: Backend) -> bool:
-        if self._ready:
-            return True
-        if self._needs_porters and backend.is_remote:
-            return False
-        if self._back:
-            return True
-        return not self._source.is_exhausted and self._source.n_ready != 0
-
-    async def _pull(self) -> None:
-        try:
-            await self._keep_at_hand()
-        except Exception as error:  # the source's own: it ends the run
-            self._fail(error)
-
-    async def _keep_at_hand(self) -> None:
-        """Read items ahead, as many as outcomes make room for."""
-        source, tally = self._source, self.tally
-        while not source.is_read:
-            window = 4 * self._lanes * self._size()
-            open_items = tally.submitted - tally.done + (source.n_ready or 0)
-            if open_items >= window:
-                await self._wait()
-                continue
-            await source.pull(window - open_items)
-            self._notify()
-        if self.is_over:
-            self._finish()
-
-    async def _serve_lane(self, backend: Backend, tasks: TaskGroup) -> None:
-        """Lease a lane for a turn, again and again, while there is work for it."""
-        while not self.is_over:
-            if self._needs_porters:
-                self._start_porters(backend, tasks)
-            if not self._may_have_work(backend) or len(self._arrived) > 2 * self._lanes:
-                await self._wait()
-                continue
-            try:
-                if backend.is_remote:
-                    await pack(self._job)  # again, if a worker has refused it
-                async with backend.lease(self._options.grace_s) as lane:
-                    await self._turn(lane, backend, tasks)
-            except OffloopError as error:  # no lane can be had
-                self._fail(error)
-
-    async def _turn(self, lane: Lane, backend: Backend, tasks: TaskGroup) -> None:
-        ends = monotonic() + TURN_S
-        self._fill(lane, backend)
-        while lane.in_flight:
-            if not await self._step(lane):
+        if backend.is_remote:
+            await pack(self._job)
+            if not encode_inline(chunk):
+                self._queue.put_back(chunk)
                 return
-            if self._needs_porters:
-                self._start_porters(backend, tasks)
-            if lane.is_usable and not (backend.has_waiters and monotonic() > ends) and len(self._arrived) <= self._lanes:
-                self._fill(lane, backend)
+        chunk.is_watched = self._cost.is_worth_watching(len(chunk.items))
+        self._crew.call(backend, 1, None)
+        with anyio.CancelScope() as self._scope:
+            async with AsyncExitStack() as stack:
+                with anyio.move_on_after(_PATIENCE * budget_s):
+                    lane = await stack.enter_async_context(backend.lease(self._options.grace_s))
+                    chunk.sent_at = monotonic()
+                    lane.send(self._job, chunk, budget_s)
+                    self._crew.start(lane, backend)
+                    stack.callback(self._crew.end, lane)
+                    await self._follow(lane, backend)
+                if not chunk.sent_at:
+                    self._queue.put_back(chunk)
+                elif lane.in_flight and self.error is None:
+                    self._held = (stack.pop_all(), lane, backend)
+            await self._porters.unpack_arrived()
 
-    def _fill(self, lane: Lane, backend: Backend) -> None:
-        """Send the lane what it should have in flight."""
-        while len(lane.in_flight) < 2:
-            if lane.in_flight and not may_queue_second(self.remaining, len(lane.in_flight[0].items), self._lanes):
-                return
-            chunk = self._next_for(backend)
-            if chunk is None:
-                return
-            lane.send(self._job, chunk, 0.0 if self._options.chunk_size else BUDGET_S)
+    async def drive(self, look: Callable[[], None] | None) -> None:
+        """Execute all items; returns when each has its outcome, or the run has failed.
 
-    async def _follow(self, lane: Lane) -> None:
-        while lane.in_flight and await self._step(lane):
+        Args:
+            look: Called now and then, to `shift` the run to where it should execute; None if it is settled.
+        """
+        async with anyio.create_task_group() as self._tasks:
+            self._scope = self._tasks.cancel_scope
+            if self.is_over:
+                return
+            held, self._held = self._held, None
+            if held is not None:
+                self._manned.add((held[2], 0))
+                self._tasks.start_soon(self._go_on, *held)
+            if self._queue.source.n_ready is not None:
+                self._tasks.start_soon(self._pull)
+            self._man_lanes()
+            if look is not None:
+                self._tasks.start_soon(self._look, look)
+
+    async def aclose(self) -> None:
+        """Stop what `begin` has left under way, if nobody has taken it on, and close the source."""
+        held, self._held = self._held, None
+        if held is not None:
+            with anyio.CancelScope(shield=True):
+                await held[0].aclose()
+        await self._queue.source.aclose()
+
+    # --- the crew ----------------------------------------------------------------------------------------------------
+
+    def shift(self, backend: Backend, lanes: int, bridge: Backend | None = None) -> None:
+        """Let so many lanes of this backend take part and no others; what others are on they finish.
+
+        Args:
+            backend: Where to execute.
+            lanes: On how many lanes.
+            bridge: Goes on with one lane until the others have all come.
+        """
+        self._crew.call(backend, lanes, bridge)
+        if self._tasks is not None:
+            self._man_lanes()
+        self._changes.notify()
+
+    def _man_lanes(self) -> None:
+        assert self._tasks is not None
+        posts = [(backend, ordinal) for backend, lanes in self._crew.wanted.items() for ordinal in range(lanes)]
+        if self._local is not None:
+            posts.append((self._local, 0))  # for what turns out to be unable to travel
+        for post in posts:
+            if post not in self._manned:
+                self._manned.add(post)
+                self._tasks.start_soon(self._serve_lane, *post)
+
+    def progress(self) -> tuple[int, float | None, float | None]:
+        """Return how many items are finished, seconds per item, and how the GIL is held, with what is under way now.
+
+        An item that is under way counts with the time that it has taken so far, so the mean is a lower bound.
+        """
+        finished, begun, seconds, held = self._crew.under_way()
+        done = self.tally.done
+        begun += done
+        return done + finished, (self.tally.busy_s + seconds) / begun if begun else None, held
+
+    async def _look(self, look: Callable[[], None]) -> None:
+        pause_s = FIRST_LOOK_S
+        while True:
+            await anyio.sleep(pause_s)
+            if self.is_over:
+                return
+            look()
+            pause_s = min(2 * pause_s, _LAST_LOOK_S)
+
+    async def _follow(self, lane: Lane, backend: Backend) -> None:
+        while lane.in_flight and await self._step(lane, backend):
             pass
 
-    async def _step(self, lane: Lane) -> bool:
+    async def _serve_lane(self, backend: Backend, ordinal: int) -> None:
+        """Lease a lane for a turn, again and again, while it is wanted."""
+        try:
+            while not self.is_over and (backend is self._local or self._crew.wants(backend, ordinal)):
+                self._start_porters()
+                if not self._may_have_work(backend, ordinal) or len(self._accounts.arrived) > 2 * self._crew.n_lanes:
+                    await self._changes.wait()
+                    continue
+                await self._lease(backend, ordinal)
+                if self._accounts.homeward is not None and backend.is_remote and self._local is not None:
+                    self.shift(self._local, 1)
+        finally:
+            self._manned.discard((backend, ordinal))
+
+    async def _lease(self, backend: Backend, ordinal: int) -> None:
+        try:
+            if backend.is_remote:
+                await pack(self._job)  # again, if a worker has refused it
+            async with backend.lease(self._options.grace_s) as lane:
+                self._crew.start(lane, backend)
+                try:
+                    await self._turn(lane, backend, ordinal)
+                finally:
+                    self._crew.end(lane)
+        except (UnpicklableFunction, WorkerStartError) as error:
+            self._accounts.come_home(error)
+        except OffloopError as error:  # no lane can be had
+            self._accounts.fail(error)
+
+    async def _go_on(self, stack: AsyncExitStack, lane: Lane, backend: Backend) -> None:
+        """Finish the turn on which the run began, then serve the lane like any other."""
+        async with stack:
+            await self._turn(lane, backend, 0)
+        await self._serve_lane(backend, 0)
+
+    async def _turn(self, lane: Lane, backend: Backend, ordinal: int) -> None:
+        ends = monotonic() + TURN_S
+        while True:
+            is_due = backend.has_waiters and monotonic() > ends
+            if lane.is_usable and not is_due and len(self._accounts.arrived) <= self._crew.n_lanes:
+                self._fill(lane, backend, ordinal)
+            if not lane.in_flight or not await self._step(lane, backend):
+                return
+            self._start_porters()
+
+    def _fill(self, lane: Lane, backend: Backend, ordinal: int) -> None:
+        """Send the lane what it should have in flight."""
+        while len(lane.in_flight) < 2:
+            if lane.in_flight and not may_queue_second(
+                self._queue.remaining, len(lane.in_flight[0].items), self._crew.n_lanes
+            ):
+                return
+            chunk = self._next_for(backend, ordinal)
+            if chunk is None:
+                return
+            chunk.is_watched = self._cost.is_worth_watching(len(chunk.items))
+            chunk.sent_at = 0.0 if lane.in_flight else monotonic()
+            lane.send(self._job, chunk, 0.0 if self._options.chunk_size else BUDGET_S)
+        self.tally.peak_in_flight = max(self.tally.peak_in_flight, self._crew.n_in_flight)
+
+    async def _step(self, lane: Lane, backend: Backend) -> bool:
         """Take in the next news of a lane; False if the turn on it is over for good."""
         chunk = lane.in_flight[0]
         try:
             report = await lane.receive()
         except LaneLost as lost:
-            self._recover(lost)
+            self._accounts.recover(lost)
+            self._crew.leave_bridge()
             return False
-        self._note(lane, chunk, report)
+        self._accounts.note(lane, backend, chunk, report, is_alone=self._crew.is_alone)
         return self.error is None
 
-    def _note(self, lane: Lane, chunk: Chunk, report: Report) -> None:
-        """Take in what a lane tells of a chunk."""
-        if report.refused is not None:
-            self._refused(lane, chunk, report.refused)
-            return
-        chunk.done += report.n_items
-        if report.is_last:
-            self.tally.busy_s += report.elapsed_s
-            self.pace.measured(chunk.done, report.elapsed_s)
-            if chunk.done < len(chunk.items):
-                self._put_back(chunk.part(chunk.start + chunk.done, chunk.end))
-        if report.is_inline:
-            self._store(report.outcomes())
-        else:
-            self._arrived.append(report)
-            self._needs_porters = True
-        self._notify()
+    # --- items -------------------------------------------------------------------------------------------------------
 
-    def _refused(self, lane: Lane, chunk: Chunk, refused: Refused) -> None:
-        if refused.error is not None:
-            self._fail(refused.error)
-            return
-        if refused.by_value and lane.is_usable:  # once for a worker, which may have been sent two chunks
-            self._job.distrust_name()
-        if refused.retire:
-            lane.retire()
-        if refused.one_by_one:
-            for index in reversed(range(chunk.start, chunk.end)):
-                self._put_back(chunk.part(index, index + 1))
-        else:
-            self._put_back(chunk)
-        self._notify()
+    def _start_porters(self) -> None:
+        if self._tasks is not None:
+            self._porters.start(self._tasks)
 
-    def _store(self, outcomes: Outcomes) -> None:
-        """Hand outcomes to the sink, and end the run if that is what a failure means."""
-        n_failed = len(outcomes.failures)
-        self.tally.failed += n_failed
-        self.tally.completed += len(outcomes.values) - n_failed
-        self._sink(outcomes)
-        if n_failed:
-            first = min(outcomes.failures)
-            error = outcomes.failures[first]
-            if self._options.on_error == "raise" or isinstance(error, AsyncFunctionError):
-                self._fail(error)
+    def _take(self, size: int) -> Chunk | None:
+        chunk = self._queue.take(size)
+        self.tally.submitted = self._queue.n_taken
+        return chunk
+
+    def _size(self, backend: Backend) -> int:
+        most = MAX_ITEMS if backend.is_remote else LOCAL_ITEMS
+        item_s = self._accounts.pace.item_s
+        return self._options.chunk_size or next_size(item_s, self._queue.remaining, self._crew.n_lanes, most)
+
+    def _next_for(self, backend: Backend, ordinal: int) -> Chunk | None:
+        """Return a chunk that can be sent now, if there is one."""
+        if backend is self._local and self._queue.stuck:
+            return self._queue.stuck.popleft()
+        if not self._crew.wants(backend, ordinal):
+            return None
+        if self._porters.ready:
+            self._changes.notify()  # there will be room for another
+            return self._porters.ready.popleft()
+        if self._porters.is_needed and backend.is_remote:
+            return None
+        chunk = self._take(self._size(backend))
+        if chunk is None or not backend.is_remote or encode_inline(chunk):
+            return chunk
+        self._queue.put_back(chunk)
+        self._porters.is_needed = True
+        self._changes.notify()
+        return None
+
+    def _may_have_work(self, backend: Backend, ordinal: int) -> bool:
+        if backend is self._local and self._queue.stuck:
+            return True
+        if not self._crew.wants(backend, ordinal):
+            return False
+        return bool(self._porters.ready) or (self._queue.has_any and not (self._porters.is_needed and backend.is_remote))
+
+    async def _pull(self) -> None:
+        try:
+            await self._keep_at_hand()
+        except Exception as error:  # the source's own: it ends the run
+            self._accounts.fail(error)
+
+    async def _keep_at_hand(self) -> None:
+        """Read items ahead, as many as outcomes make room for."""
+        source, tally = self._queue.source, self.tally
+        while not source.is_read:
+            window = 4 * self._crew.n_lanes * self._size(next(iter(self._crew.wanted)))
+            open_items = tally.submitted - tally.done + (source.n_ready or 0)
+            if open_items >= window:
+                await self._changes.wait()
+                continue
+            await source.pull(window - open_items)
+            self._changes.notify()
         if self.is_over:
             self._finish()
 
-    def _fail(self, error: Exception) -> None:
-        if self.error is None:
-            self.error = error
-        self._finish()
+    def _to_encode(self) -> Chunk | None:
+        """Return a chunk that lanes to workers will want, if one is missing."""
+        remote = next((backend for backend in self._crew.wanted if backend.is_remote), None)
+        if remote is None or len(self._porters.ready) >= self._crew.n_lanes:
+            return None
+        return self._take(self._size(remote))
 
     def _finish(self) -> None:
         """Stop every task of the run: those that wait for work or a lane, and after a failure those that execute."""
-        if self._scope is not None:
+        if self._scope is not None and (self._tasks is not None or self.error is not None):
             self._scope.cancel()
-
-    async def _unpack(self, report: Report) -> None:
-        self._store(await in_thread(report.outcomes))
-
-    def _recover(self, lost: LaneLost) -> None:
-        """Put back what a broken lane did not finish, and fail what may not run again."""
-        self.tally.crashes += any(begun is not None for _, begun in lost.begun)
-        for chunk, begun in lost.begun:
-            first = chunk.start + chunk.done
-            plan = recover(
-                start=first, end=chunk.end, begun=begun, deaths=chunk.deaths, retries=self._options.retries
-            )
-            if begun is not None:
-                tell_death(self._job.name, lost.exit_code, begun)
-            for start, end in plan.again:
-                self._put_back(chunk.part(start, end))
-            for start, end in plan.alone:
-                self._retry_alone(chunk, start, end)
-            for start, end in plan.lost:
-                crashes: dict[int, Exception] = {
-                    index: WorkerCrashed(index, index, lost.exit_code, self._job.name) for index in range(start, end)
-                }
-                self._store(Outcomes(start, [None] * (end - start), crashes))
-        self._notify()
-
-    def _retry_alone(self, chunk: Chunk, start: int, end: int) -> None:
-        for index in range(start, end):
-            alone = chunk.part(index, index + 1)
-            alone.deaths = chunk.deaths + 1
-            self._put_back(alone)
-            self.tally.retried += 1
-            tell_retry(self._job.name, index, alone.deaths)
-
-    def _start_porters(self, backend: Backend, tasks: TaskGroup) -> None:
-        if not self._has_porters:
-            self._has_porters = True
-            for _ in range(_PORTERS):
-                tasks.start_soon(self._carry, backend)
-
-    async def _carry(self, backend: Backend) -> None:
-        """Unpack what has arrived, and keep encoded chunks ready, one for each lane."""
-        while not self.is_over:
-            if self._arrived:
-                await self._unpack(self._arrived.popleft())
-                self._notify()
-            elif backend.is_remote and len(self._ready) < self._lanes and (chunk := self._take()) is not None:
-                if not encode_inline(chunk):
-                    await self._encode(chunk)
-                if chunk.data is not None:
-                    self._ready.append(chunk)
-                self._notify()
-            else:
-                await self._wait()
-
-    def _notify(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
-
-    async def _wait(self) -> None:
-        if self._changed is None:
-            self._changed = anyio.Event()
-        await self._changed.wait()

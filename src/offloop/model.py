@@ -70,7 +70,7 @@ class Host:
         physical: How many of them are cores of their own, rather than a second thread of one; None where not known.
         platform: As `sys.platform` has it.
         has_gil: Whether the interpreter has a global lock that is on.
-        memory_bytes: What processes may still allocate, the cgroup's limit included; None where not known.
+        memory_bytes: What worker processes may take in all, the cgroup's limit included; None where not known.
         is_ci: Whether a CI system runs this process.
         is_worker: Whether this process is itself a worker of offloop.
         foreign_pool: The library whose worker this process is; None if it is nobody's.
@@ -115,6 +115,7 @@ class Workload:
         result_bytes: Bytes that its result brings back.
         transport_s: Measured seconds that this process spends on sending an item and receiving its result; None:
             by `payload_bytes` and `result_bytes`.
+        is_light: Whether sending the first items to a worker takes no more than a message.
         n_features: Columns of the items, where they are two-dimensional.
         idle_workers: Worker processes that are up and could take work now.
         live_workers: Worker processes that are up.
@@ -135,6 +136,7 @@ class Workload:
     payload_bytes: float = 0.0
     result_bytes: float = 0.0
     transport_s: float | None = None
+    is_light: bool = False
     n_features: int | None = None
     idle_workers: int = 0
     live_workers: int = 0

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import os
-import time
 import warnings
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, TracebackType
 from typing import (
@@ -21,22 +19,19 @@ from typing import (
     overload,
 )
 
-from anyio.lowlevel import current_token
-
-from .deciding.chunking import Pace
-from .deciding.costs import Costs
-from .deciding.decide import decide, worker_limit
+from .deciding.decide import thread_limit, worker_limit
 from .deciding.seeding import Seeded
 from .errors import SessionClosedError
 from .events import WorkersCapped
 from .functions import SeededFunction, check_function
 from .initializing import LocalInitializer
-from .mapping import Run
-from .model import Decision, Reason, SessionStatistics, Strategy, Workload
+from .model import Decision, SessionStatistics
+from .planning import Planner
 from .pool.waiting import poster
-from .reporting import snapshot, tell_decision, tell_end
+from .records import Records
 from .sensing.environment import sense_environment
 from .sensing.host import sense_host, worker_environment
+from .sensing.system import this_system
 from .settings import (
     MAP_OPTIONS,
     RUN_OPTIONS,
@@ -45,26 +40,23 @@ from .settings import (
     ParallelConfig,
     RunOptions,
     Settings,
+    SettingSource,
     resolve_options,
     session_settings,
 )
-from .sources import NoSource, Source, source_of
-from .strategies.base import Backend, Job, Outcomes
+from .sources import source_of
+from .steering import Steering, Venues
+from .strategies.base import Job, Outcomes
 from .strategies.processes import processes
-from .strategies.serial import local_thread
 from .strategies.threads import threads
-from .tally import Tally
-from .telemetry import emit
 from .wire.frames import Flag
-from .wire.pickling import describe_function, function_name, travels_by_name
+from .wire.pickling import describe_function, travels_by_name
 from .worker import task
 
 T = TypeVar("T")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
-_PROBE_S = 0.010  # how long unknown work runs in the local thread before it is decided on
-_MAX_DECISIONS = 128
 _MAX_PLANS = 1024
 
 _run_numbers = itertools.count(1)
@@ -75,18 +67,13 @@ class _Plan(NamedTuple):
 
     Attributes:
         options: The options.
-        decision: Where they execute; None where that depends on what is measured.
         job: The function as it travels; None where it may carry data, so that it must be pickled at each call.
-        pace: What is known of its cost.
     """
 
     options: CallOptions
-    decision: Decision | None
     job: Job | None
-    pace: Pace
 
 
-_NO_SOURCE = NoSource()
 _NAMED = (FunctionType, BuiltinFunctionType)
 
 
@@ -106,27 +93,31 @@ class ParallelSession:
     """
 
     def __init__(self, config: ParallelConfig | None = None, **settings: Unpack[Settings]) -> None:
-        environment = sense_environment(os.environ)
+        system = this_system()
+        environment = sense_environment(system.environ)
         self.config: ParallelConfig
-        self.config, from_environment = session_settings(config, settings, environment.settings)
-        self._is_consent = "strategy" not in from_environment
-        self._host = sense_host(
-            os.environ,
-            is_worker=task.is_worker_process,
-            is_off=environment.is_off,
-            lifts_ci=environment.lifts_ci,
+        self.sources: Mapping[str, SettingSource]
+        self.config, self.sources = session_settings(config, settings, environment.settings)
+        host = sense_host(
+            system, is_worker=task.is_worker_process, is_off=environment.is_off, lifts_ci=environment.lifts_ci
         )
         self._state: Literal["not open", "open", "closed"] = "not open"
-        limit = worker_limit(self._host, self.config)
-        self._processes = processes(self.config, limit, worker_environment(self._host.cores, limit))
-        self._threads = threads(limit, self.config.idle_timeout_s)
+        limit = worker_limit(host, self.config)
+        self._processes = processes(self.config, limit, worker_environment(host.cores, limit), system)
+        self._threads = threads(thread_limit(host, self.config), self.config.idle_timeout_s)
+        self._venues = Venues(self._threads, self._processes)
+        self._is_consent = self.sources["strategy"] is not SettingSource.ENVIRONMENT
+        self._planner = Planner(host, self.config, self._processes.pool)
         self._initializer = LocalInitializer(self.config)
-        self._tally = Tally()
-        self._local_runs: dict[Run, Any] = {}  # runs in this process, with their event loops: no end of workers ends them
-        self._costs = Costs()
+        asked = self.config.workers or 0
+        is_capped = asked > host.cores
+        self._records = Records(WorkersCapped(workers_asked=asked, usable_cores=host.cores) if is_capped else None)
         self._plans: dict[Any, _Plan] = {}  # by function and options
-        self._is_capped = self.config.workers is not None and self.config.workers > limit
-        self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
+
+    @property
+    def decisions(self) -> deque[Decision]:
+        """The last 128 decisions, the latest at the end; a run that moves has one for each move."""
+        return self._records.decisions
 
     async def __aenter__(self) -> Self:
         """Open the session; starts nothing yet."""
@@ -152,7 +143,7 @@ class ParallelSession:
     async def aclose(self) -> None:
         """End all workers and return when they are gone; runs still under way fail. Idempotent, not cancellable."""
         self._state = "closed"
-        for run, loop in list(self._local_runs.items()):
+        for run, loop in list(self._records.runs.items()):
             try:
                 poster(loop)(partial(run.stop, SessionClosedError("closed")))
             except RuntimeError:  # that event loop is closed, and the run gone with it
@@ -190,7 +181,7 @@ class ParallelSession:
 
     def statistics(self) -> SessionStatistics:
         """Return what the session has done so far; runs count once they are over."""
-        return snapshot(self._tally, self._processes.pool)
+        return self._records.snapshot(self._processes.pool)
 
     async def run(self, fn: Callable[[*Ts], R], *args: *Ts, **options: Unpack[RunOptions]) -> R:
         """Call ``fn(*args)`` off the loop and return what it returns.
@@ -213,40 +204,28 @@ class ParallelSession:
             SessionClosedError: The session isn't open.
         """
         self._check_open()
-        plan = self._plans.get((fn, *options.items())) if type(fn) in _NAMED else None
-        if plan is None:
-            plan = self._plan(fn, options)
-        result: list[Any] = []
-
-        def sink(outcomes: Outcomes) -> None:
-            result.extend(outcomes.values)
-
-        run = Run(plan.job or self._job(fn, fn, Flag.STAR), _NO_SOURCE, plan.options, sink)
-        decision = plan.decision or self._decide(fn, 1, plan.options, item_s=plan.pace.item_s)
-        self._tell(decision, plan.options)
-        begun = time.monotonic()
-        try:
-            await run.single(self._backend(decision, run), args)
-        finally:
-            self._close_run(run, decision, plan.options, begun)
-        if run.error is not None:
-            raise run.error
-        plan.pace.measured(1, run.tally.busy_s)
-        value: R = result[0]
+        plan = self._plan(fn, options, RUN_OPTIONS)
+        job = plan.job or self._job(fn, fn, Flag.STAR)
+        value: R = await self._steering(fn, args, plan.options).single(job, args)
         return value
 
-    def _plan(self, fn: Any, options: Any) -> _Plan:
+    def _plan(self, fn: Any, given: Any, allowed: frozenset[str]) -> _Plan:
         """Prepare what calls of a function with these options share, and keep it if the function goes by its name."""
+        key = (fn, allowed is RUN_OPTIONS, *given.items())
+        try:
+            plan = self._plans.get(key) if type(fn) in _NAMED else None
+        except TypeError:  # the value of an option can't be hashed; `resolve_options` says what is wrong with it
+            plan = None
+        if plan is not None:
+            return plan
         check_function(fn)
-        resolved = self._resolve(options, RUN_OPTIONS)
-        decision = self._decide(fn, 1, resolved)
-        fixed = None if decision.reason is Reason.MEASURING else decision
-        plan = _Plan(resolved, fixed, None, self._costs.of(getattr(fn, "__code__", None) or function_name(fn)))
-        if travels_by_name(fn):
-            plan = plan._replace(job=self._job(fn, fn, Flag.STAR))
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
-            self._plans[(fn, *options.items())] = plan
+        options = resolve_options(self.config, given, allowed, is_consent=self._is_consent)
+        if not travels_by_name(fn):
+            return _Plan(options, None)
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        job = self._job(fn, fn, Flag.STAR) if allowed is RUN_OPTIONS else None
+        plan = self._plans[key] = _Plan(options, job)
         return plan
 
     @overload
@@ -319,8 +298,8 @@ class ParallelSession:
             WorkerCrashed: An item's worker died, more often than ``retries`` allows.
             SessionClosedError: The session isn't open.
         """
-        resolved = self._resolve(options, MAP_OPTIONS)
-        check_function(fn)
+        self._check_open()
+        resolved = self._plan(fn, options, MAP_OPTIONS).options
         source = source_of(items)
         n_items = source.remaining
         results: list[Any] = [None] * (n_items or 0)
@@ -334,11 +313,9 @@ class ParallelSession:
             failures.update(outcomes.failures)
 
         called, flags = (fn, 0) if resolved.seed is None else (Seeded(fn, resolved.seed), Flag.SEEDED)
-        run = Run(self._job(fn, called, flags), source, resolved, sink)
-        await self._map(run, fn, source, resolved)
-        if run.error is not None:
-            raise run.error
-        del results[run.tally.submitted :]  # the source was shorter than it said
+        steering = self._steering(fn, source.peek(), resolved)
+        tally = await steering.map(self._job(fn, called, flags), source, sink)
+        del results[tally.submitted :]  # the source was shorter than it said
         if failures and resolved.on_error == "group":
             ordered = [failures[index] for index in sorted(failures)]
             raise ExceptionGroup(f"{len(ordered)} of {len(results)} items failed", ordered)
@@ -346,54 +323,35 @@ class ParallelSession:
             results[index] = error
         return results
 
-    async def _map(self, run: Run, fn: Any, source: Source, options: CallOptions) -> None:
-        n_items = source.remaining
-        decision = self._decide(fn, n_items, options)
-        begun = time.monotonic()
-        try:
-            if decision.reason is Reason.MEASURING:
-                await run.probe(self._backend(decision, run), _PROBE_S)
-                decision = self._decide(fn, n_items, options, n_done=run.tally.done, item_s=run.pace.item_s)
-            self._tell(decision, options)
-            if not run.is_over:
-                run.use(decision.workers)
-                await run.drive(self._backend(decision, run))
-        finally:
-            await source.aclose()
-            self._close_run(run, decision, options, begun)
-
-    def _decide(
-        self, fn: Any, n_items: int | None, options: CallOptions, *, n_done: int = 0, item_s: float | None = None
+    async def decide(
+        self, fn: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapOptions]
     ) -> Decision:
-        idle = self._processes.pool.n_idle
-        workload = Workload(fn=function_name(fn), n_items=n_items, n_done=n_done, item_s=item_s, idle_workers=idle)
-        return decide(self._host, workload, options, self.config)
+        """Return what `run_parallel` would do with these items and why, without doing it.
 
-    def _backend(self, decision: Decision, run: Run) -> Backend:
-        if decision.strategy is Strategy.PROCESSES:
-            return self._processes
-        self._local_runs[run] = current_token().native_token
-        return self._threads if decision.strategy is Strategy.THREADS else local_thread()
+        Nothing is run and nothing taken out of an iterator. Work that is not known yet would be measured first: then
+        the reason is ``measuring``, unless ``item_cost_s`` says what it costs. ``str(decision)`` is two readable lines.
+
+        Args:
+            fn: As for `run_parallel`.
+            items: As for `run_parallel`.
+            **options: See `CallOptions`.
+
+        Raises:
+            AsyncFunctionError: fn is async.
+            SessionClosedError: The session isn't open.
+        """
+        self._check_open()
+        resolved = self._plan(fn, options, MAP_OPTIONS).options
+        source = source_of(items)
+        return self._steering(fn, source.peek(), resolved).decide(source.remaining)
+
+    def _steering(self, fn: Any, sample: Sequence[Any], options: CallOptions) -> Steering:
+        known = self._planner.look_at(fn, sample, options)
+        return Steering(self._planner, known, self._venues, self._records)
 
     def _check_open(self) -> None:
         if self._state != "open":
             raise SessionClosedError(self._state)
 
-    def _resolve(self, options: Any, allowed: frozenset[str]) -> CallOptions:
-        self._check_open()
-        return resolve_options(self.config, options, allowed, is_consent=self._is_consent)
-
     def _job(self, fn: Any, called: Any, flags: int) -> Job:
         return Job(next(_run_numbers), called, describe_function(fn), flags, self._initializer)
-
-    def _tell(self, decision: Decision, options: CallOptions) -> None:
-        self.decisions.append(decision)
-        if self._is_capped:
-            self._is_capped = False
-            emit(WorkersCapped(workers_asked=self.config.workers or 0, usable_cores=self._host.cores))
-        tell_decision(decision, options)
-
-    def _close_run(self, run: Run, decision: Decision, options: CallOptions, begun: float) -> None:
-        self._local_runs.pop(run, None)
-        self._tally.add(run.tally)
-        tell_end(decision, options, run.tally, time.monotonic() - begun)

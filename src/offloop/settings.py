@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, SupportsFloat, TypedDict
 
 from .errors import SettingError, SettingTypeError
-from .model import Strategy
+from .model import Described, Strategy
 
 OnError = Literal["raise", "group", "collect"]
 StrategyName = Literal["auto", "serial", "threads", "processes"]
@@ -305,28 +305,50 @@ class Settings(TypedDict, total=False):
     worker_init_args: tuple[Any, ...]
 
 
+class SettingSource(Described):
+    """Where the value of a session's setting comes from."""
+
+    KEYWORD = "keyword", "A keyword of the session."
+    CONFIG = "config", "The session's ParallelConfig."
+    ENVIRONMENT = "environment", "The setting's OFFLOOP_ variable."
+    DEFAULT = "default", "The default."
+
+
+def variable_of(setting: str) -> str:
+    """Return the name of the variable that carries a setting."""
+    return "OFFLOOP_PARALLEL" if setting == "strategy" else f"OFFLOOP_{setting.upper()}"
+
+
 def session_settings(
     config: ParallelConfig | None, given: Mapping[str, Any], environment: Mapping[str, Any]
-) -> tuple[ParallelConfig, frozenset[str]]:
+) -> tuple[ParallelConfig, dict[str, SettingSource]]:
     """Return a session's settings: its keywords before its config before the environment before the defaults.
 
-    Also returns the names of those that the environment decided.
+    Also returns where each of them comes from.
 
     Raises:
-        SettingError: A value can't work.
+        SettingError: A value can't work; where it comes from the environment, its variable is named.
         SettingTypeError: A setting does not exist, or its value is of the wrong type.
     """
-    known = tuple(f.name for f in fields(ParallelConfig))
+    default = ParallelConfig()
+    sources = {field.name: SettingSource.DEFAULT for field in fields(ParallelConfig)}
     for name, value in given.items():
-        if name not in known:
-            raise SettingTypeError(name, value, f"no such setting; {did_you_mean(name, known)}")
+        if name not in sources:
+            raise SettingTypeError(name, value, f"no such setting; {did_you_mean(name, sources)}")
     if config is not None and not isinstance(config, ParallelConfig):
         raise SettingTypeError("config", config, "pass a ParallelConfig, or its settings as keywords.")
-    default = ParallelConfig()
     base = config or default
-    from_environment = {
-        name: value
-        for name, value in environment.items()
-        if name not in given and getattr(base, name) == getattr(default, name)
-    }
-    return replace(base, **(from_environment | dict(given))), frozenset(from_environment)
+    for name in sources:
+        if name in given:
+            sources[name] = SettingSource.KEYWORD
+        elif getattr(base, name) != getattr(default, name):
+            sources[name] = SettingSource.CONFIG
+        elif name in environment:
+            sources[name] = SettingSource.ENVIRONMENT
+    sensed = {name: environment[name] for name, source in sources.items() if source is SettingSource.ENVIRONMENT}
+    try:
+        return replace(base, **sensed, **given), sources
+    except SettingError as error:
+        if error.setting not in sensed:
+            raise
+        raise SettingError(variable_of(error.setting), error.value, error.advice) from None

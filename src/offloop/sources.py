@@ -42,6 +42,10 @@ class Source(Protocol):
         """Items that could be taken now; None for all of them."""
         ...
 
+    def peek(self) -> Sequence[Any]:
+        """Return the first item if it is at hand, and leave it there."""
+        ...
+
     def take(self, count: int) -> Sequence[Any]:
         """Return up to `count` items that are at hand."""
         ...
@@ -78,6 +82,10 @@ class NoSource:
     is_exhausted = True
     n_ready = None
 
+    def peek(self) -> Sequence[Any]:
+        """Return nothing."""
+        return ()
+
     def take(self, count: int) -> Sequence[Any]:
         """Return nothing."""
         return ()
@@ -106,6 +114,9 @@ class _SequenceSource:
     @property
     def is_exhausted(self) -> bool:
         return self._next >= self._size
+
+    def peek(self) -> Sequence[Any]:
+        return self._items[self._next : self._next + 1]
 
     def take(self, count: int) -> Sequence[Any]:
         start, self._next = self._next, min(self._next + count, self._size)
@@ -140,6 +151,9 @@ class _BufferedSource:
     @property
     def n_ready(self) -> int:
         return len(self._buffer)
+
+    def peek(self) -> Sequence[Any]:
+        return [self._buffer[0]] if self._buffer else []
 
     def take(self, count: int) -> Sequence[Any]:
         items = [self._buffer.popleft() for _ in range(min(count, len(self._buffer)))]

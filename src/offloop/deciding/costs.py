@@ -1,28 +1,164 @@
-"""What calls have cost so far, by function."""
+"""What calls have cost so far, by function and size of input."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
+from ..model import Decision, Strategy
 from .chunking import Pace
 
+T = TypeVar("T")
+
 _MAX_FUNCTIONS = 1024
+_MAX_SIZES = 64  # of inputs of one function
+
+_SOCKET_BYTES_PER_S = 1.5e9  # what a socket pair moves while both sides copy; measured, 1.2 to 1.8 GB/s
+
+_WATCH_S = 0.002  # in a shorter time nothing can be told of the GIL; see worker/gil.py
+
+_MISS = 3.0  # an estimate that is off by this factor was wrong, not just noisy
+_MISSES = 2  # so many in a row, and what was learned is forgotten
+_TELLING_S = 0.002  # a shorter run tells more about the noise than about the model
+_BIAS_MEMORY = 0.7  # a guess, like Pace's
+_BIAS_RANGE = (0.7, 3.0)
+
+
+@dataclass(slots=True, eq=False)
+class Cost:
+    """What calls of one function with inputs of one size have cost; the runs under way read it and add to it.
+
+    Attributes:
+        local: Seconds per item in one thread of this process.
+        remote: Seconds per item in a worker process.
+        sending: Seconds per item that pickling it took.
+        receiving: Seconds per item that unpickling its result took.
+        payload_bytes: Bytes of an item, pickled.
+        result_bytes: Bytes of a result, pickled, or as far as its size could be seen.
+        longest_s: Seconds that the longest item took; fades.
+        gil_held: Share of the time that the GIL is held; None before it was watched.
+        stall_s: Longest time that an item kept the GIL from another thread.
+        bias: By how much the last runs took longer than estimated, by strategy.
+        current: Where the last run executed.
+        decision: The last decision, to be used again while nothing it rests on has changed.
+    """
+
+    local: Pace = field(default_factory=Pace)
+    remote: Pace = field(default_factory=Pace)
+    sending: Pace = field(default_factory=Pace)
+    receiving: Pace = field(default_factory=Pace)
+    payload_bytes: float = 0.0
+    result_bytes: float = 0.0
+    longest_s: float = 0.0
+    gil_held: float | None = None
+    stall_s: float = 0.0
+    bias: dict[Strategy, float] = field(default_factory=dict)
+    current: Strategy | None = None
+    decision: tuple[Hashable, float, Decision] | None = None
+    _misses: int = 0
+
+    @property
+    def item_s(self) -> float | None:
+        """Seconds per item, as far as is known in this process, else in a worker; None if nothing is."""
+        local_s = self.local.item_s
+        return self.remote.item_s if local_s is None else local_s
+
+    @property
+    def transport_s(self) -> float | None:
+        """Seconds per item that this process spends on sending it and receiving its result; None if none was sent."""
+        sending_s = self.sending.item_s
+        if sending_s is None:
+            return None
+        moving_s = (self.payload_bytes + self.result_bytes) / _SOCKET_BYTES_PER_S
+        return sending_s + (self.receiving.item_s or sending_s) + moving_s
+
+    def is_worth_watching(self, n_items: int) -> bool:
+        """Whether to see how the GIL is held: while that isn't known, by a chunk that is long enough to tell."""
+        return self.gil_held is None and (self.item_s is None or n_items * self.item_s >= _WATCH_S)
+
+    def executed(self, items: int, seconds: float, longest_s: float, *, is_remote: bool) -> None:
+        """Take in what a chunk took on a lane that had no neighbour in its process."""
+        (self.remote if is_remote else self.local).measured(items, seconds)
+        self.longest_s = max(longest_s, 0.9 * self.longest_s)
+
+    def watched(self, held: float, stall_s: float) -> None:
+        """Take in how the GIL was held during a chunk."""
+        self.gil_held = held if self.gil_held is None else (self.gil_held + held) / 2
+        self.stall_s = max(stall_s, self.stall_s / 2)
+
+    def sent(self, items: int, size: int, seconds: float) -> None:
+        """Take in what sending items took."""
+        self.sending.measured(items, seconds)
+        self.payload_bytes = size / items
+
+    def received(self, items: int, size: int, seconds: float) -> None:
+        """Take in what receiving results took."""
+        self.receiving.measured(items, seconds)
+        self.result_bytes = size / items
+
+    def took(self, strategy: Strategy, estimated_s: float, actual_s: float) -> None:
+        """Compare a run that has gone well with its estimate; forget what led to estimates that missed."""
+        if max(estimated_s, actual_s) < _TELLING_S or not estimated_s:
+            return
+        ratio = actual_s / estimated_s
+        if not 1 / _MISS < ratio < _MISS:
+            self._misses += 1
+            if self._misses >= _MISSES:
+                self.forget()
+            return
+        self._misses = 0
+        if strategy is not Strategy.SERIAL:
+            low, high = _BIAS_RANGE
+            known = self.bias.get(strategy, 1.0)
+            learned = _BIAS_MEMORY * known + (1 - _BIAS_MEMORY) * known * ratio
+            self.bias[strategy] = min(max(learned, low), high)
+
+    def forget(self) -> None:
+        """Start again from nothing."""
+        fresh = Cost()
+        for name in self.__slots__:
+            setattr(self, name, getattr(fresh, name))
+
+
+class FunctionCosts:
+    """What is known of one function.
+
+    Attributes:
+        has_crashed: Whether a worker has died under it.
+        was_remote: Whether it has run in worker processes, so that they have its module.
+    """
+
+    __slots__ = ("_by_size", "has_crashed", "was_remote")
+
+    def __init__(self) -> None:
+        self._by_size: OrderedDict[Hashable, Cost] = OrderedDict()
+        self.has_crashed = False
+        self.was_remote = False
+
+    def of(self, size: Hashable) -> Cost:
+        """Return what inputs of this size have cost, for the caller to read and to add to."""
+        return _entry(self._by_size, size, Cost, _MAX_SIZES)
 
 
 class Costs:
-    """Seconds per call of each function; those that were not asked for longest are forgotten."""
+    """What is known of each function; those that were not asked for longest are forgotten."""
 
     def __init__(self) -> None:
-        self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
+        self._functions: OrderedDict[Hashable, FunctionCosts] = OrderedDict()
 
-    def of(self, function: Hashable) -> Pace:
-        """Return what is known of a function's cost, for the caller to read and to add to."""
-        pace = self._paces.get(function)
-        if pace is None:
-            pace = self._paces[function] = Pace()
-            if len(self._paces) > _MAX_FUNCTIONS:
-                self._paces.popitem(last=False)
-        else:
-            self._paces.move_to_end(function)
-        return pace
+    def of(self, function: Hashable) -> FunctionCosts:
+        """Return what is known of a function, for the caller to read and to add to."""
+        return _entry(self._functions, function, FunctionCosts, _MAX_FUNCTIONS)
+
+
+def _entry(entries: OrderedDict[Hashable, T], key: Hashable, new: Callable[[], T], most: int) -> T:
+    entry = entries.get(key)
+    if entry is None:
+        entry = entries[key] = new()
+        if len(entries) > most:
+            entries.popitem(last=False)
+    else:
+        entries.move_to_end(key)
+    return entry

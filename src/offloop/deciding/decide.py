@@ -6,78 +6,198 @@ from typing import Any
 
 from ..model import Decision, Host, Reason, Strategy, Workload
 from ..settings import CallOptions, ParallelConfig
+from .estimate import GIL_FREE, Estimate, estimate_processes, estimate_serial, estimate_threads, items_left
 
 # An item that holds the GIL for longer makes the event loop beside it late by as much: CPython's switch interval.
 LOOP_SAFE_S = 0.005
+
+# On Windows a worker starts by a fresh interpreter and imports everything anew, and pipes are slow: the playbook that
+# this library grew from takes processes there only for items of hundreds of milliseconds.
+WINDOWS_ITEM_S = 0.2
+
+# Work of unknown cost that would wait for the local thread for longer goes to a worker. Twice as long as a chunk that is
+# being measured may take.
+LOCAL_PATIENCE_S = 0.010
+
+SERIAL, THREADS, PROCESSES = Strategy.SERIAL, Strategy.THREADS, Strategy.PROCESSES
 
 
 def decide(host: Host, workload: Workload, options: CallOptions, config: ParallelConfig) -> Decision:
     """Return where the items of a run execute, how many workers take part, and why.
 
-    The estimates, of what is left to do: serial takes n × item_s; processes take n × item_s ÷ workers, one round trip,
-    and the start of a worker where none is up. Unknown work is measured first (`Reason.MEASURING`: decide again with `item_s`).
+    Rules come first, in this order: nothing to do, the operator's word, being inside a pool, the strategy that was asked
+    for, what must leave this process, CI, parallelism of the work's own, a single worker. Work of unknown cost is measured
+    (`Reason.MEASURING`: decide again with what was found). What remains goes to the strategy that is estimated to be
+    through first; see deciding/estimate.py. A parallel one must beat the local thread by ``min_speedup``, unless the
+    work is there already.
     """
+    leaving = _must_leave(workload, options, config)
+    rule = _by_rule(host, workload, options, config, leaving)
+    if rule is not None:
+        return _decision(host, workload, options, *rule)
+    return _by_estimate(host, workload, options, config, leaving)
 
-    def decision(strategy: Strategy, reason: Reason, workers: int = 1, **numbers: Any) -> Decision:
-        return Decision(
-            strategy=strategy,
-            reason=reason,
-            workers=workers,
-            fn=workload.fn,
-            n_items=workload.n_items,
-            chunk_size=options.chunk_size,
-            item_s=workload.item_s,
-            requested=options.strategy,
-            **numbers,
-        )
 
-    serial = Strategy.SERIAL
-    if workload.n_items == 0:
-        return decision(serial, Reason.NO_ITEMS)
+def _by_rule(
+    host: Host, work: Workload, options: CallOptions, config: ParallelConfig, leaving: Reason | None
+) -> tuple[Strategy, Reason, int] | None:
+    """Return what is settled without an estimate."""
+    if work.n_items == 0:
+        return SERIAL, Reason.NO_ITEMS, 1
     if host.is_off:
-        return decision(serial, Reason.OPERATOR_OFF)
+        return SERIAL, Reason.OPERATOR_OFF, 1
     if host.is_worker:
-        return decision(serial, Reason.NESTED)
-    workers = usable_workers(host, workload, options, config)
-    if options.strategy is Strategy.THREADS and not options.is_consent:
-        return decision(serial, Reason.THREADS_NEED_CONSENT)
-    if options.strategy is not Strategy.AUTO:
-        is_serial = options.strategy is serial
-        return decision(options.strategy, Reason.EXPLICIT, 1 if is_serial else workers)
-    if host.is_ci and not host.lifts_ci:
-        return decision(serial, Reason.CI)
-    if workload.n_items != 1 and workers == 1:
-        return decision(serial, Reason.SINGLE_WORKER)
-    if workload.item_s is None:
-        return decision(serial, Reason.MEASURING)
-    if workload.n_items is None:  # endless for all that is known, so the start of workers is paid once
-        faster = workload.item_s > config.min_speedup * host.round_trip_s
-        if faster:
-            return decision(Strategy.PROCESSES, Reason.FASTER, workers)
-        return decision(serial, Reason.TOO_SMALL)
-    start_s = 0.0 if workload.idle_workers else host.worker_start_s
-    serial_s = (workload.n_items - workload.n_done) * workload.item_s
-    parallel_s = serial_s / workers + host.round_trip_s + start_s
-    numbers = {"estimated_serial_s": serial_s, "estimated_s": parallel_s}
-    if serial_s >= config.min_speedup * parallel_s:
-        return decision(Strategy.PROCESSES, Reason.FASTER, workers, **numbers)
-    if serial_s > 0 and workload.item_s > LOOP_SAFE_S:
-        return decision(Strategy.PROCESSES, Reason.PROTECTS_LOOP, workers, **numbers)
-    return decision(serial, Reason.TOO_SMALL, estimated_serial_s=serial_s, estimated_s=serial_s)
+        return SERIAL, Reason.NESTED, 1
+    if host.foreign_pool is not None:
+        return SERIAL, Reason.FOREIGN_POOL, 1
+    asked = options.strategy
+    if asked is THREADS:
+        if not options.is_consent:
+            return SERIAL, Reason.THREADS_NEED_CONSENT, 1
+        return THREADS, Reason.EXPLICIT, usable_workers(thread_limit(host, config), work, options)
+    workers = usable_workers(worker_limit(host, config), work, options)
+    if asked is not Strategy.AUTO:
+        return asked, Reason.EXPLICIT, workers if asked is PROCESSES else 1
+    if host.is_ci and not host.lifts_ci and leaving not in (Reason.LOCAL_NEVER, Reason.HAS_CRASHED):
+        return SERIAL, Reason.CI, 1
+    if work.inner is not None:
+        return PROCESSES if leaving else SERIAL, Reason.INNER_PARALLELISM, 1
+    if leaving and work.item_s is None:
+        return PROCESSES, leaving, workers
+    if not leaving and 1 in (config.workers, options.workers):
+        return SERIAL, Reason.SINGLE_WORKER, 1
+    if work.item_s is None:
+        elsewhere = (work.is_light and work.idle_workers) or work.local_backlog_s > LOCAL_PATIENCE_S
+        return PROCESSES if elsewhere else SERIAL, Reason.MEASURING, 1
+    return None
 
 
-def usable_workers(host: Host, workload: Workload, options: CallOptions, config: ParallelConfig) -> int:
-    """Return how many workers can take part: never more than the session has, than asked for, or than items."""
-    workers = worker_limit(host, config)
+def _must_leave(work: Workload, options: CallOptions, config: ParallelConfig) -> Reason | None:
+    """Return why `auto` may not run the items in this process, if so."""
+    if config.local == "never":
+        return Reason.LOCAL_NEVER
+    if work.has_crashed:
+        return Reason.HAS_CRASHED
+    if max(work.item_s or 0.0, work.longest_s or 0.0) > options.grace_s:
+        return Reason.ABOVE_GRACE
+    return None
+
+
+def _by_estimate(
+    host: Host, work: Workload, options: CallOptions, config: ParallelConfig, leaving: Reason | None
+) -> Decision:
+    most = usable_workers(worker_limit(host, config), work, options)
+    serial = estimate_serial(host, work)
+    threads = estimate_threads(host, work, usable_workers(thread_limit(host, config), work, options))
+    processes = estimate_processes(host, work, most, may_bridge=leaving is None)
+    strategy, chosen = SERIAL, serial
+    if leaving is not None:
+        strategy, chosen, reason = PROCESSES, processes, leaving
+    else:
+        to_beat_s = serial.seconds * _head_start(work, config)
+        if options.thread_safe and threads.seconds <= to_beat_s:
+            strategy, chosen, to_beat_s = THREADS, threads, threads.seconds
+        if processes.seconds <= to_beat_s and _may_pay(host, work):
+            strategy, chosen = PROCESSES, processes
+        reason = Reason.TOO_SMALL if strategy is SERIAL else Reason.FASTER
+        if strategy is SERIAL and _would_hold_the_loop(host, work):
+            strategy, chosen, reason = PROCESSES, processes, Reason.PROTECTS_LOOP
+        elif strategy is SERIAL and most == 1 and items_left(work) > 1:
+            reason = Reason.SINGLE_WORKER
+    return _decision(
+        host,
+        work,
+        options,
+        strategy,
+        reason,
+        chosen.workers,
+        estimated_serial_s=serial.seconds,
+        estimated_s=chosen.seconds,
+        start_cost_s=chosen.start_s,
+        hint=None if options.thread_safe else _thread_hint(host, work, config, chosen, threads),
+    )
+
+
+def _head_start(work: Workload, config: ParallelConfig) -> float:
+    """Return the factor by which the local thread's estimate counts against the others.
+
+    Leaving it takes a gain of min_speedup. Work that has left it before stays away while that is no loss, and in
+    mid-run, where moving costs, until going back would be a gain of min_speedup.
+    """
+    if work.current not in (THREADS, PROCESSES):
+        return 1 / config.min_speedup
+    return config.min_speedup if work.n_done else 1.0
+
+
+def _may_pay(host: Host, work: Workload) -> bool:
+    return host.platform != "win32" or (work.item_s or 0.0) >= WINDOWS_ITEM_S
+
+
+def _would_hold_the_loop(host: Host, work: Workload) -> bool:
+    """Whether an item is long enough to be felt on the loop, and holds the GIL as far as is known."""
+    if not host.has_gil or (work.item_s or 0.0) <= LOOP_SAFE_S:
+        return False
+    return work.gil_held is None or work.gil_held >= GIL_FREE
+
+
+def _thread_hint(
+    host: Host, work: Workload, config: ParallelConfig, chosen: Estimate, threads: Estimate
+) -> str | None:
+    """Return what consent to threads would bring, where the GIL was measured to be free."""
+    if work.gil_held is None or (work.gil_held >= GIL_FREE and host.has_gil):
+        return None
+    gain = chosen.seconds / threads.seconds
+    return f"thread_safe=True would be about {gain:.1f}× faster" if gain >= config.min_speedup else None
+
+
+def _decision(
+    host: Host, work: Workload, options: CallOptions, strategy: Strategy, reason: Reason, workers: int, **numbers: Any
+) -> Decision:
+    return Decision(
+        strategy=strategy,
+        reason=reason,
+        workers=workers,
+        fn=work.fn,
+        n_items=work.n_items,
+        n_features=work.n_features,
+        chunk_size=options.chunk_size,
+        item_s=work.item_s,
+        gil_held=work.gil_held,
+        payload_bytes=work.payload_bytes,
+        result_bytes=work.result_bytes,
+        platform=host.platform,
+        requested=options.strategy,
+        inner=work.inner,
+        **numbers,
+    )
+
+
+def usable_workers(limit: int, work: Workload, options: CallOptions) -> int:
+    """Return how many lanes can take part: never more than the session has, than asked for, or than items."""
+    workers = limit
     if options.workers is not None and options.workers != -1:
         workers = min(workers, options.workers)
-    if workload.n_items is not None:
-        workers = min(workers, max(1, workload.n_items - workload.n_done))
+    if work.n_items is not None:
+        workers = min(workers, max(1, work.n_items - work.n_done))
     return workers
 
 
 def worker_limit(host: Host, config: ParallelConfig) -> int:
-    """Return the most workers that a session may have: one per usable core, or fewer if its settings say so."""
+    """Return the most worker processes that a session may have.
+
+    One per usable core; on Windows and macOS, where what shares a core is known, one per physical core. In a virtual
+    machine on Linux the two can't be told apart. Memory may allow fewer: what is free, divided by what a worker takes.
+    """
+    cores = host.cores
+    if host.platform in ("win32", "darwin") and host.physical is not None and config.workers is None:
+        cores = min(cores, host.physical)
+    if host.memory_bytes is not None:
+        cores = min(cores, max(1, host.memory_bytes // host.worker_bytes))
+    return min(cores, thread_limit(host, config))
+
+
+def thread_limit(host: Host, config: ParallelConfig) -> int:
+    """Return the most threads that a session may have: one per usable core, or fewer if its settings say so."""
     if config.workers is None or config.workers == -1:
         return host.cores
     return min(config.workers, host.cores)

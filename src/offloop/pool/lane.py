@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import anyio
 
 from ..errors import UnpicklableFunction, UnpicklableResult
-from ..strategies.base import Chunk, Job, LaneLost, Outcomes, Refused
+from ..strategies.base import Chunk, Job, LaneLost, Measured, Outcomes, Refused
 from ..wire.failures import PackedFailure, type_name, unpack_failure
-from ..wire.frames import Flag, Frame, FrameReader, Kind, ProtocolError, Refusal, pack_header
+from ..wire.frames import NOT_WATCHED, Flag, Frame, FrameReader, Kind, ProtocolError, Refusal, pack_header
 from ..wire.pickling import INLINE_BYTES, loads
-from ..wire.status_page import CANCEL, ITEM, last_begun
+from ..wire.status_page import CANCEL, ITEM, OVER, UNPACKING, last_begun
 from .readiness import Readiness
 from .worker import Worker
 
@@ -55,6 +55,13 @@ class WorkerReport(NamedTuple):
     def n_items(self) -> int:
         """How many items have their outcome in here."""
         return self.frame.header.n_items
+
+    @property
+    def measured(self) -> Measured:
+        """What was measured of the chunk; told with the last report."""
+        header = self.frame.header
+        held = None if header.gil_held_pct == NOT_WATCHED else header.gil_held_pct / 100
+        return Measured(header.longest_ns / 1e9, held, header.stall_ns / 1e9, header.length)
 
     @property
     def refused(self) -> Refused | None:
@@ -130,7 +137,7 @@ class WorkerLane:
         header = pack_header(
             Kind.TASK,
             len(digest) + len(chunk.data),
-            flags=job.flags,
+            flags=job.flags | Flag.WATCH * chunk.is_watched,
             run=job.run,
             epoch=self._epoch,
             start=chunk.start,
@@ -281,6 +288,20 @@ class WorkerLane:
     def is_empty(self) -> bool:
         """Whether nothing is under way on the lane, so that another may lease it."""
         return not (self.in_flight or self._out or self._frame) and self._reader.is_empty
+
+    @property
+    def n_finished(self) -> int:
+        """How many items of the chunk first in flight are finished; see `Lane`."""
+        chunk = self.in_flight[0]
+        begun = last_begun(self.worker.words[ITEM], chunk.epoch)
+        if begun is None or begun == UNPACKING:
+            return 0
+        return len(chunk.items) if begun == OVER else begun - chunk.start
+
+    @property
+    def gil_held(self) -> float | None:
+        """Nothing can be seen of it from here before the chunk is over."""
+        return None
 
     def retire(self) -> None:
         """Let nothing more be sent; see `Lane`."""

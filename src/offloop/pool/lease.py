@@ -39,6 +39,7 @@ class PooledBackend(Generic[L]):
 
     def __init__(self, pool: Pool[L], *, is_remote: bool) -> None:
         self.pool, self.is_remote = pool, is_remote
+        self.backlog_s = 0.0
 
     @property
     def limit(self) -> int:
@@ -50,9 +51,11 @@ class PooledBackend(Generic[L]):
         """Whether someone waits for a lane, so that a holder should end its turn."""
         return self.pool.has_waiters
 
-    def lease(self, grace_s: float, job: Job | None = None, chunk: Chunk | None = None) -> Lease[L]:
+    def lease(
+        self, grace_s: float, job: Job | None = None, chunk: Chunk | None = None, budget_s: float = 0.0
+    ) -> Lease[L]:
         """Lease a lane, and send a chunk as soon as there is one; see `Backend`."""
-        order = Order(job, chunk, 0.0) if job is not None and chunk is not None else None
+        order = Order(job, chunk, budget_s) if job is not None and chunk is not None else None
         return Lease(self.pool, grace_s, order)
 
     async def aclose(self) -> None:

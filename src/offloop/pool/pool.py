@@ -10,7 +10,8 @@ Rules:
   woken. One whose loop has stalled is passed over after `STALL_S`, one whose loop has closed is dropped.
 - A newcomer doesn't overtake waiters.
 - A lane comes back only when nothing is under way on it, else it is killed.
-- Lanes are started in threads of the pool's own, at most `limit` of them, and only while somebody waits for one. A
+- Lanes are started in threads of the pool's own, at most `limit` of them, and only while somebody waits for one, unless
+  there is no room for another beside those that there are: then the pool is left as it is for a while. A
   caller that is cancelled meanwhile leaves nothing behind: the lane becomes idle.
 """
 
@@ -47,6 +48,12 @@ class PooledLane(Lane, Protocol):
         ...
 
 
+class PoolFull(Exception):
+    """There is no room for another lane now; those that there are will do."""
+
+
+_FULL_S = 1.0  # how long a pool that was found full is not asked to grow
+
 L = TypeVar("L", bound=PooledLane)
 
 Start = Callable[[Callable[[Callable[[], object]], None]], L]
@@ -73,6 +80,7 @@ class Pool(Generic[L]):
         self._queues: dict[Any, deque[Waiter]] = {}  # by event loop
         self._ticket = 0
         self._start_error: Exception | None = None
+        self._full_until = 0.0
         self._threads: set[threading.Thread] = set()
         self._nascent: set[Callable[[], object]] = set()  # how to break off the starts under way
         self._end: str | None = None  # why no more leases are granted
@@ -259,6 +267,8 @@ class Pool(Generic[L]):
         return sum(map(len, self._queues.values())) - self._starting - len(self._idle)
 
     def _room(self) -> int:
+        if self._full_until > time.monotonic() and (self._idle or self._leased):
+            return 0
         return self.limit - len(self._idle) - len(self._leased) - self._starting
 
     def _start_some(self, count: int) -> list[threading.Thread]:
@@ -302,6 +312,8 @@ class Pool(Generic[L]):
 
         try:
             lane = self._start(breakable)
+        except PoolFull:
+            self._full_until = time.monotonic() + _FULL_S
         except Exception as failed:
             error = failed
         with self._lock:

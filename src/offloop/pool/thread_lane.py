@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from ..strategies.base import Chunk, Job, Outcomes, Refused
+from ..strategies.base import Chunk, Job, Measured, Outcomes, Refused
 from ..wire import status_page
 from ..wire.failures import add_notes, raisable_here
 from ..worker.execute import execute
+from ..worker.gil import GilWatch
 from ..worker.task import Task, current
 from .waiting import poster
 
@@ -26,6 +27,7 @@ class ThreadReport(NamedTuple):
     failures: dict[int, Exception]
     elapsed_s: float
     is_last: bool
+    measured: Measured = Measured()
     refused: Refused | None = None
     is_inline: bool = True
 
@@ -67,6 +69,7 @@ class ThreadLane:
         self._reports: deque[ThreadReport] = deque()
         self._event: anyio.Event | None = None
         self._is_retired = False
+        self.watch: GilWatch | None = None  # of the chunk that the thread is on, or was on last
         self._idle_timeout_s, self._on_idle = idle_timeout_s, on_idle
         self.nested: Any = None  # where a run that an item of this thread starts finds its own local thread
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -77,6 +80,8 @@ class ThreadLane:
         self._epoch += 1
         chunk.epoch = self._epoch
         self.in_flight.append(chunk)
+        if chunk.is_watched:
+            self.watch = None
         self._orders.put(_Order(job, chunk, self._epoch, budget_s, self.loop))
 
     async def receive(self) -> ThreadReport:
@@ -112,6 +117,20 @@ class ThreadLane:
     def is_empty(self) -> bool:
         """Whether nothing is under way on the lane."""
         return not self.in_flight
+
+    @property
+    def n_finished(self) -> int:
+        """How many items of the chunk first in flight are finished; see `Lane`."""
+        chunk = self.in_flight[0]
+        begun = status_page.last_begun(self._words[status_page.ITEM], chunk.epoch)
+        if begun is None:
+            return 0
+        return len(chunk.items) if begun == status_page.OVER else begun - chunk.start
+
+    @property
+    def gil_held(self) -> float | None:
+        """Share of the time that the GIL has been held by a watched chunk under way; see `Lane`."""
+        return self.watch.held if self.watch is not None else None
 
     def retire(self) -> None:
         """Let nothing more be sent; see `Lane`."""
@@ -173,6 +192,7 @@ class _Execution:
         except Exception as error:
             self.give_up(error)
             return
+        self._lane.watch = watch = GilWatch() if chunk.is_watched else None
         rest = execute(
             job.fn,
             chunk.items,
@@ -181,8 +201,10 @@ class _Execution:
             budget_ns=int(budget_s * 1e9),
             task=Task(self._words, epoch, state, False),
             emit=self,
+            watch=watch,
         )
-        self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True))
+        measured = Measured(rest.longest_ns / 1e9, rest.gil_held, rest.stall_ns / 1e9)
+        self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True, measured))
 
     def give_up(self, error: BaseException) -> None:
         """Fail the run: the chunk can't be executed."""

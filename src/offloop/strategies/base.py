@@ -74,15 +74,20 @@ class Chunk:
         done: How many of them, from the front, have an outcome.
         deaths: How many workers have died under the first item.
         epoch: Its number on the lane that it was sent to.
+        is_watched: Whether to tell how the GIL was held meanwhile.
+        encode_s: Seconds that pickling it took.
+        sent_at: When it was sent, by the monotonic clock.
     """
 
-    __slots__ = ("data", "deaths", "done", "epoch", "items", "start")
+    __slots__ = ("data", "deaths", "done", "encode_s", "epoch", "is_watched", "items", "sent_at", "start")
 
     def __init__(self, start: int, items: Sequence[Any], deaths: int = 0) -> None:
         self.start, self.items, self.deaths = start, items, deaths
         self.data: bytes | None = None
         self.done = 0
         self.epoch = 0
+        self.is_watched = False
+        self.encode_s = self.sent_at = 0.0
 
     @property
     def end(self) -> int:
@@ -126,6 +131,22 @@ class Refused(NamedTuple):
     retire: bool = False
 
 
+class Measured(NamedTuple):
+    """What the last report on a chunk tells besides outcomes.
+
+    Attributes:
+        longest_s: Seconds that its longest item took.
+        gil_held: Share of the time that the GIL was held, 0 to 1; None if it wasn't watched, or too short to tell.
+        stall_s: The longest that another thread had to wait for the GIL.
+        result_bytes: Bytes that the outcomes came in; 0 from a thread.
+    """
+
+    longest_s: float = 0.0
+    gil_held: float | None = None
+    stall_s: float = 0.0
+    result_bytes: int = 0
+
+
 class Report(Protocol):
     """News of the chunk that is first in flight on a lane."""
 
@@ -147,6 +168,11 @@ class Report(Protocol):
     @property
     def n_items(self) -> int:
         """How many items have their outcome in here."""
+        ...
+
+    @property
+    def measured(self) -> Measured:
+        """What was measured of the chunk; told with the last report."""
         ...
 
     @property
@@ -188,6 +214,16 @@ class Lane(Protocol):
         """Whether nothing is under way on it, so that another may lease it."""
         ...
 
+    @property
+    def n_finished(self) -> int:
+        """How many items of the chunk that is first in flight have been finished so far, as its status page has it."""
+        ...
+
+    @property
+    def gil_held(self) -> float | None:
+        """Share of the time that the GIL has been held by a watched chunk under way; None where it can't be seen."""
+        ...
+
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Have a chunk executed, for at most `budget_s` seconds (0: no limit) before it hands the rest back."""
         ...
@@ -214,9 +250,11 @@ class Backend(Protocol):
 
     Attributes:
         is_remote: Whether items leave this process, so that they must be pickled.
+        backlog_s: Seconds of work that calls under way are estimated to bring, waiting or executing.
     """
 
     is_remote: bool
+    backlog_s: float
 
     @property
     def limit(self) -> int:
@@ -229,7 +267,7 @@ class Backend(Protocol):
         ...
 
     def lease(
-        self, grace_s: float, job: Job | None = None, chunk: Chunk | None = None
+        self, grace_s: float, job: Job | None = None, chunk: Chunk | None = None, budget_s: float = 0.0
     ) -> AbstractAsyncContextManager[Lane]:
         """Lease a lane, and send a chunk as soon as there is one; leaving the context abandons what is in flight."""
         ...

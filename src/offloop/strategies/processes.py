@@ -2,29 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
+from ..events import Guidance
 from ..pool.lane import WorkerLane
 from ..pool.lease import PooledBackend
-from ..pool.pool import Pool
+from ..pool.pool import Pool, PoolFull
 from ..pool.worker import Worker
+from ..sensing.memory import memory_headroom, memory_limit, private_bytes
+from ..sensing.meter import meter
+from ..sensing.system import System
 from ..settings import ParallelConfig
+from ..telemetry import emit, tell_worker_started
 from ..wire.pickling import dumps
 
 
-def processes(config: ParallelConfig, limit: int, env: Mapping[str, str]) -> PooledBackend[WorkerLane]:
+def processes(
+    config: ParallelConfig, limit: int, env: Mapping[str, str], system: System
+) -> PooledBackend[WorkerLane]:
     """Return a backend of up to `limit` worker processes, started as they are needed.
 
     Args:
         config: The session's settings.
         limit: The most workers at a time.
         env: Environment variables that workers get besides this process's.
+        system: Where memory is looked up.
     """
+    room = _Room(system)
 
     def start(breakable: Callable[[Callable[[], object]], None]) -> WorkerLane:
-        init = None if config.worker_init is None else dumps((config.worker_init, config.worker_init_args))
-        worker = Worker.start(init, env=env, nice=config.worker_nice, idle_timeout_s=config.idle_timeout_s, breakable=breakable)
-        return WorkerLane(worker)
+        with room.taken([lane.worker.pid for lane in pool.lanes]):
+            begun = time.monotonic()
+            init = None if config.worker_init is None else dumps((config.worker_init, config.worker_init_args))
+            worker = Worker.start(
+                init, env=env, nice=config.worker_nice, idle_timeout_s=config.idle_timeout_s, breakable=breakable
+            )
+            seconds = time.monotonic() - begun
+            meter.started(seconds)
+            tell_worker_started(worker.pid, seconds)
+            return WorkerLane(worker)
 
     pool: Pool[WorkerLane] = Pool(start, lambda lane: lane.worker.join(), limit, "start-worker")
     return PooledBackend(pool, is_remote=True)
+
+
+class _Room:
+    """Memory for workers: another is started only where what is free holds one as large as the largest that lives."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._lock = threading.Lock()
+        self._n_starting = 0
+        self._is_told = False
+
+    @contextmanager
+    def taken(self, pids: list[int]) -> Iterator[None]:
+        """Start a worker in this context.
+
+        Args:
+            pids: Of the workers that are up.
+
+        Raises:
+            PoolFull: There is no room beside these.
+        """
+        held = [n_bytes for pid in pids if (n_bytes := private_bytes(self._system, pid)) is not None]
+        free = memory_headroom(self._system)
+        with self._lock:
+            if held and free is not None:
+                each = max(held)
+                meter.weighed(each, free + each * len(held))
+                most = memory_limit(free, each, len(held))
+                if most is not None and len(held) + self._n_starting >= most:
+                    self._tell(most, each, free)
+                    raise PoolFull
+            self._n_starting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_starting -= 1
+
+    def _tell(self, most: int, each: int, free: int) -> None:
+        if not self._is_told:
+            self._is_told = True
+            advice = f"memory has room for {most} workers: each holds {each:,} bytes of its own, {free:,} are free"
+            emit(Guidance(topic="memory", advice=advice))

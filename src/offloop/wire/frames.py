@@ -44,6 +44,7 @@ class Flag:
     LAST: Final = 2  # this chunk is over: no more frames for it
     STAR: Final = 4  # each item is a tuple of arguments
     SEEDED: Final = 8  # the function takes (index, item)
+    WATCH: Final = 16  # tell how the GIL was held meanwhile
 
 
 class Refusal:
@@ -54,7 +55,7 @@ class Refusal:
     NO_FUNCTION: Final = 3  # the function can't be rebuilt in the worker; a failure follows in the payload
 
 
-_HEADER = struct.Struct("<BBHIQQQQQQ16s8sQ")
+_HEADER = struct.Struct("<BBHIQQQQQQ16s8sQQBQ")
 HEADER_SIZE = _HEADER.size
 
 
@@ -63,6 +64,8 @@ class Header(NamedTuple):
 
     `epoch` numbers the chunks of a lane, `start` and `n_items` are the items concerned. `duration_ns` says of a TASK
     how long it may run before the rest is handed back (0: no limit), of outcomes how long the chunk has run so far.
+    The last outcomes of a chunk also tell how long its longest item took, and, if that was asked for (`Flag.WATCH`), for
+    how much of the time the GIL was held (`NOT_WATCHED` if that isn't known) and for how long at most.
     """
 
     version: int
@@ -77,7 +80,13 @@ class Header(NamedTuple):
     deadline_ns: int
     trace_id: bytes
     span_id: bytes
+    longest_ns: int
+    stall_ns: int
+    gil_held_pct: int
     length: int
+
+
+NOT_WATCHED = 255
 
 
 class Frame(NamedTuple):
@@ -103,10 +112,28 @@ def pack_header(
     deadline_ns: int = 0,
     trace_id: bytes = _NO_TRACE,
     span_id: bytes = _NO_SPAN,
+    longest_ns: int = 0,
+    stall_ns: int = 0,
+    gil_held_pct: int = NOT_WATCHED,
 ) -> bytes:
     """Return the bytes of a header for a payload of `length` bytes."""
     return _HEADER.pack(
-        VERSION, kind, flags, 0, run, epoch, start, n_items, duration_ns, deadline_ns, trace_id, span_id, length
+        VERSION,
+        kind,
+        flags,
+        0,
+        run,
+        epoch,
+        start,
+        n_items,
+        duration_ns,
+        deadline_ns,
+        trace_id,
+        span_id,
+        longest_ns,
+        stall_ns,
+        gil_held_pct,
+        length,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from ..errors import WorkerInitError
 from ..wire import status_page
 from ..wire.failures import pack_failure, safe_text, type_name, unpicklable_result, unreadable_item
-from ..wire.frames import Flag, Frame, FrameReader, Header, Kind, Refusal, pack_header
+from ..wire.frames import NOT_WATCHED, Flag, Frame, FrameReader, Header, Kind, Refusal, pack_header
 from ..wire.pickling import (
     DIGEST_SIZE,
     StaleFunction,
@@ -33,15 +33,18 @@ from ..wire.pickling import (
     unpack_function,
 )
 from . import task as this_task
-from .execute import execute
+from .execute import Rest, execute
+from .gil import GilWatch
 from .lifeline import arm
+from .limits import limit_loaded
 from .task import Task
 
 _BROKEN = 70  # exit code of a worker whose own code failed: EX_SOFTWARE of sysexits.h
 _MAX_LOADED = 16  # runs whose function is kept unpickled; runs that take turns on a lane are few
 
+_NOTHING = (0, 0, NOT_WATCHED)  # measured: longest item, longest stall, how the GIL was held
+
 _lane: socket.socket
-_page: memoryview
 
 
 def prepare(lane: socket.socket, lifeline: socket.socket, inherited: tuple[int, ...], nice: int) -> None:
@@ -95,6 +98,7 @@ def _serve(init: bytes | None, idle_timeout_s: float) -> None:
     channel = Channel(_lane)
     words = channel.receive_page()
     channel.send(Kind.HELLO)
+    limit_loaded()  # before worker_init, so that what it sets on purpose holds
     state = _initialize(channel, init) if init is not None else None
     channel.send(Kind.READY)
     channel.limit_idleness(idle_timeout_s)
@@ -189,6 +193,7 @@ class Worker:
         self._loaded: OrderedDict[tuple[int, bytes], Callable[..., Any]] = OrderedDict()
         self._task: Header
         self._fn: Callable[..., Any]
+        self._last = _NOTHING
 
     def handle(self, frame: Frame) -> None:
         """Act on one frame from the parent."""
@@ -229,10 +234,11 @@ class Worker:
                 budget_ns=header.duration_ns,
                 task=Task(self._words, header.epoch, self._state, True),
                 emit=self,
+                watch=GilWatch() if header.flags & Flag.WATCH else None,
             )
         finally:
             _flush_output()
-        self.values(*rest, flags=Flag.LAST)
+        self._finish(rest)
 
     def _function(self, run: int, digest: bytes) -> Callable[..., Any]:
         """Return the function of a run: one that travels by its name is the module's own, others are the run's own."""
@@ -258,16 +264,43 @@ class Worker:
             return
         index = self._task.start
         self.failure(index, unreadable_item(index, function, error))
-        self.values(index + 1, [], 0, flags=Flag.LAST)
+        self._finish(Rest(index + 1, [], 0))
 
     def _refuse(self, why: int, detail: bytes = b"") -> None:
         self._answer(Kind.REFUSED, bytes([why]) + detail, Flag.LAST)
 
-    def _answer(self, kind: int, data: bytes, flags: int, start: int = 0, count: int = 0, elapsed_ns: int = 0) -> None:
+    def _answer(
+        self,
+        kind: int,
+        data: bytes,
+        flags: int,
+        start: int = 0,
+        count: int = 0,
+        elapsed_ns: int = 0,
+        measured: tuple[int, int, int] = _NOTHING,
+    ) -> None:
         task = self._task
-        self._channel.write(
-            pack_header(kind, len(data), flags, task.run, task.epoch, start, count, elapsed_ns), data
+        longest_ns, stall_ns, held_pct = measured
+        header = pack_header(
+            kind,
+            len(data),
+            flags,
+            task.run,
+            task.epoch,
+            start,
+            count,
+            elapsed_ns,
+            longest_ns=longest_ns,
+            stall_ns=stall_ns,
+            gil_held_pct=held_pct,
         )
+        self._channel.write(header, data)
+
+    def _finish(self, rest: Rest) -> None:
+        """Send the last outcomes of a chunk, and what was measured of it."""
+        held_pct = NOT_WATCHED if rest.gil_held is None else round(100 * rest.gil_held)
+        self._last = (rest.longest_ns, rest.stall_ns, held_pct)
+        self.values(rest.start, rest.values, rest.elapsed_ns, Flag.LAST)
 
     def values(self, start: int, values: list[Any], elapsed_ns: int, flags: int = 0) -> None:
         """Send what consecutive items returned: together where that is plain, else each in bytes of its own."""
@@ -286,7 +319,7 @@ class Worker:
         self._send(dumps(packed), start + len(values) - len(packed), len(packed), elapsed_ns, flags)
 
     def _send(self, data: bytes, start: int, count: int, elapsed_ns: int, flags: int = 0) -> None:
-        self._answer(Kind.VALUES, data, flags, start, count, elapsed_ns)
+        self._answer(Kind.VALUES, data, flags, start, count, elapsed_ns, self._last if flags & Flag.LAST else _NOTHING)
 
     def failure(self, index: int, error: BaseException) -> None:
         """Send what one item raised."""

@@ -1,0 +1,254 @@
+"""What becomes of a run's items: every outcome to the sink once, everything that must run again back to the queue."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from .deciding.chunking import Pace
+from .deciding.costs import Cost
+from .deciding.recovery import recover
+from .errors import (
+    AsyncFunctionError,
+    UnpicklableFunction,
+    UnpicklableItem,
+    UnpicklableResult,
+    WorkerCrashed,
+    WorkerStartError,
+)
+from .model import Reason
+from .queueing import Queue
+from .reporting import tell_death, tell_retry
+from .settings import CallOptions
+from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refused, Report
+from .tally import Tally
+
+Sink = Callable[[Outcomes], None]
+FallBack = Callable[[Reason, BaseException, int | None], None]
+
+
+class Accounts:
+    """Takes in what lanes tell; decides nothing about who works.
+
+    Args:
+        job: What all chunks of the run share.
+        options: Its options.
+        queue: Where items go that must run again.
+        sink: Gets every outcome once, in no particular order.
+        cost: What such items have cost; it is added to.
+        may_stay: Whether items that can't travel may execute in this process.
+        fell_back: Called once with reason, error and number of items when they do.
+        changed: Called when there may be something new to do.
+        over: Called when nothing is left to do, or the run has failed.
+
+    Attributes:
+        tally: Counts.
+        pace: Seconds per item, for the size of chunks.
+        error: What ends the run.
+        arrived: Reports that must be unpacked in a thread.
+        homeward: Why no item can travel at all, once that is known.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        options: CallOptions,
+        queue: Queue,
+        sink: Sink,
+        cost: Cost,
+        *,
+        may_stay: bool,
+        fell_back: FallBack,
+        changed: Callable[[], None],
+        over: Callable[[], None],
+    ) -> None:
+        self.tally = Tally()
+        self.cost, self.pace = cost, Pace(cost.item_s)
+        self.error: Exception | None = None
+        self.arrived: deque[tuple[Chunk, Report]] = deque()
+        self.homeward: Exception | None = None
+        self._job, self._options, self._queue, self._sink = job, options, queue, sink
+        self._may_stay, self._fell_back = may_stay, fell_back
+        self._has_fallen_back = False
+        self._changed, self._over = changed, over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        if self.error is not None:
+            return True
+        tally = self.tally
+        return self._queue.source.is_exhausted and tally.done == tally.submitted
+
+    def fail(self, error: Exception) -> None:
+        """End the run with this error, unless another has ended it."""
+        if self.error is None:
+            self.error = error
+        self._over()
+
+    # --- what can't travel -------------------------------------------------------------------------------------------
+
+    def stick(self, chunk: Chunk, error: Exception) -> bool:
+        """Have items executed in this process, since they can't be elsewhere; False if that may not be."""
+        if not self._may_stay:
+            return False
+        self._queue.stuck.append(chunk)
+        self._tell_fallback(Reason.UNPICKLABLE, error, len(chunk.items))
+        self._changed()
+        return True
+
+    def come_home(self, error: Exception) -> None:
+        """Note that no worker can execute anything: the rest stays in this process, or the run fails."""
+        if not self._may_stay:
+            self.fail(error)
+        elif self.homeward is None:
+            self.homeward = error
+            reason = Reason.START_FAILED if isinstance(error, WorkerStartError) else Reason.UNPICKLABLE
+            self._tell_fallback(reason, error, self._queue.remaining)
+            self._changed()
+
+    def _tell_fallback(self, reason: Reason, error: BaseException, n_items: int | None) -> None:
+        if not self._has_fallen_back:  # once for a run: the first shows what is wrong
+            self._has_fallen_back = True
+            self.tally.note_fallback(reason)
+            self._fell_back(reason, error, n_items)
+
+    # --- what lanes tell ---------------------------------------------------------------------------------------------
+
+    def note(self, lane: Lane, backend: Backend, chunk: Chunk, report: Report, *, is_alone: bool) -> None:
+        """Take in news of a chunk.
+
+        Args:
+            lane: Where it is.
+            backend: Where that is.
+            chunk: The chunk.
+            report: The news.
+            is_alone: Whether no other lane of this process was busy, so that its time tells what an item costs.
+        """
+        if report.refused is not None:
+            self._refused(lane, chunk, report.refused)
+            return
+        chunk.done += report.n_items
+        if report.is_last:
+            if chunk.done:
+                self._measure(backend, chunk, report, is_alone or backend.is_remote)
+            if chunk.done < len(chunk.items):
+                self._queue.put_back(chunk.part(chunk.start + chunk.done, chunk.end))
+            if lane.in_flight:
+                lane.in_flight[0].sent_at = monotonic()  # it has only waited so far
+        if report.is_inline:
+            begun = monotonic() if backend.is_remote else 0.0
+            outcomes = report.outcomes()
+            self.take_in(chunk, report, outcomes, monotonic() - begun if backend.is_remote else 0.0)
+        else:
+            self.arrived.append((chunk, report))
+        self._changed()
+
+    def _measure(self, backend: Backend, chunk: Chunk, report: Report, tells_cost: bool) -> None:
+        """Learn from a chunk that is over."""
+        elapsed_s, measured = report.elapsed_s, report.measured
+        self.tally.busy_s += elapsed_s
+        self.pace.measured(chunk.done, elapsed_s)
+        if backend.is_remote and chunk.data is not None:
+            self.cost.sent(len(chunk.items), len(chunk.data), chunk.encode_s)
+        if tells_cost:
+            self.cost.executed(chunk.done, elapsed_s, measured.longest_s, is_remote=backend.is_remote)
+        if measured.gil_held is not None:
+            self.cost.watched(measured.gil_held, measured.stall_s)
+
+    def take_in(self, chunk: Chunk, report: Report, outcomes: Outcomes, seconds: float) -> None:
+        """Take in outcomes that were unpacked in so many seconds."""
+        size = report.measured.result_bytes
+        if outcomes.values and size:
+            self.cost.received(len(outcomes.values), size, seconds)
+        for part in self._without_stuck(chunk, outcomes) if outcomes.failures else (outcomes,):
+            self.store(part)
+
+    def _without_stuck(self, chunk: Chunk, outcomes: Outcomes) -> list[Outcomes]:
+        """Take out items that could not travel: they execute in this process, again if they must and may."""
+        stuck = [
+            index
+            for index, error in outcomes.failures.items()
+            if (type(error) is UnpicklableItem or (type(error) is UnpicklableResult and self._options.retries))
+            and self.stick(chunk.part(index, index + 1), error)
+        ]
+        start, values, failures = outcomes
+        parts = []
+        for index in (*stuck, start + len(values)):
+            kept = {i: error for i, error in failures.items() if start <= i < index}
+            parts.append(Outcomes(start, values[start - outcomes.start : index - outcomes.start], kept))
+            start = index + 1
+        return parts
+
+    def _refused(self, lane: Lane, chunk: Chunk, refused: Refused) -> None:
+        if refused.error is not None:
+            if not isinstance(refused.error, UnpicklableFunction):
+                self.fail(refused.error)
+                return
+            self.come_home(refused.error)
+        if refused.by_value and lane.is_usable:  # once for a worker, which may have been sent two chunks
+            self._job.distrust_name()
+        if refused.retire:
+            lane.retire()
+        if refused.one_by_one:
+            for index in reversed(range(chunk.start, chunk.end)):
+                self._queue.put_back(chunk.part(index, index + 1))
+        else:
+            self._queue.put_back(chunk)
+        self._changed()
+
+    def store(self, outcomes: Outcomes) -> None:
+        """Hand outcomes to the sink, and end the run if that is what a failure means."""
+        n_failed = len(outcomes.failures)
+        self.tally.failed += n_failed
+        self.tally.completed += len(outcomes.values) - n_failed
+        self._sink(outcomes)
+        if n_failed:
+            first = min(outcomes.failures)
+            error = outcomes.failures[first]
+            if self._options.on_error == "raise" or isinstance(error, AsyncFunctionError):
+                self.fail(error)
+        if self.is_over:
+            self._over()
+
+    def refuse_items(self, chunk: Chunk, bad: dict[int, Exception]) -> None:
+        """Take in which items of a chunk can't be pickled: they stay here or fail, and the others go back."""
+        good = chunk.start
+        for index, failure in (*bad.items(), (chunk.end, None)):
+            if index > good:
+                self._queue.put_back(chunk.part(good, index))
+            good = index + 1
+            if failure is not None and not self.stick(chunk.part(index, index + 1), failure):
+                self.store(Outcomes(index, [None], {index: failure}))
+
+    def recover(self, lost: LaneLost) -> None:
+        """Put back what a broken lane did not finish, and fail what may not run again."""
+        has_begun = any(begun is not None for _, begun in lost.begun)
+        self.tally.crashes += has_begun
+        self._may_stay = self._may_stay and not has_begun  # a function that kills its worker must not run here
+        for chunk, begun in lost.begun:
+            first = chunk.start + chunk.done
+            plan = recover(
+                start=first, end=chunk.end, begun=begun, deaths=chunk.deaths, retries=self._options.retries
+            )
+            if begun is not None:
+                tell_death(self._job.name, lost.exit_code, begun)
+            for start, end in plan.again:
+                self._queue.put_back(chunk.part(start, end))
+            for start, end in plan.alone:
+                self._retry_alone(chunk, start, end)
+            for start, end in plan.lost:
+                crashes: dict[int, Exception] = {
+                    index: WorkerCrashed(index, index, lost.exit_code, self._job.name) for index in range(start, end)
+                }
+                self.store(Outcomes(start, [None] * (end - start), crashes))
+        self._changed()
+
+    def _retry_alone(self, chunk: Chunk, start: int, end: int) -> None:
+        for index in range(start, end):
+            alone = chunk.part(index, index + 1)
+            alone.deaths = chunk.deaths + 1
+            self._queue.put_back(alone)
+            self.tally.retried += 1
+            tell_retry(self._job.name, index, alone.deaths)

@@ -1,0 +1,151 @@
+"""A single call: the short way from its arguments to a lane and back, without tasks of its own."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+
+from .accounts import Accounts, FallBack
+from .deciding.costs import Cost
+from .encoding import encode, encode_inline, in_thread, pack
+from .errors import UnpicklableFunction, WorkerStartError
+from .queueing import Queue
+from .settings import CallOptions
+from .sources import NoSource
+from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes
+from .tally import Tally
+
+_NO_SOURCE = NoSource()
+
+
+class Call:
+    """Executes one call; made for one.
+
+    Args:
+        job: The function.
+        args: Its arguments.
+        options: How to execute it.
+        cost: What such calls have cost; it is added to.
+        local: Where it executes if it can't travel; None if that would fail it.
+        fell_back: Called with reason, error and number of items when it does.
+    """
+
+    n_lanes = 1
+
+    def __init__(
+        self,
+        job: Job,
+        args: tuple[Any, ...],
+        options: CallOptions,
+        cost: Cost,
+        local: Backend | None,
+        fell_back: FallBack,
+    ) -> None:
+        self.value: Any = None
+        self._job, self._args, self._options, self._cost, self._local = job, args, options, cost, local
+        self._queue = Queue(_NO_SOURCE)
+        self._scope: anyio.CancelScope | None = None
+        self._accounts = Accounts(
+            job,
+            options,
+            self._queue,
+            self._take_in,
+            cost,
+            may_stay=local is not None,
+            fell_back=fell_back,
+            changed=_nothing,
+            over=self._finish,
+        )
+        self.tally: Tally = self._accounts.tally
+        self.tally.submitted = 1
+
+    @property
+    def error(self) -> Exception | None:
+        """What it has raised, or what has ended it."""
+        return self._accounts.error
+
+    def stop(self, error: Exception) -> None:
+        """End it with this error, from its own event loop."""
+        self._accounts.fail(error)
+
+    def _take_in(self, outcomes: Outcomes) -> None:
+        self.value = outcomes.values[0] if outcomes.values else None
+
+    def _finish(self) -> None:
+        if self._scope is not None and self.error is not None:
+            self._scope.cancel()
+
+    async def execute(self, backend: Backend, patience_s: float | None = None) -> bool:
+        """Execute it.
+
+        Args:
+            backend: Where.
+            patience_s: How long to wait for a lane of this process at most.
+
+        Returns:
+            Whether it was executed; False if no lane came free in time.
+        """
+        chunk = Chunk(0, (self._args,))
+        chunk.is_watched = self._cost.is_worth_watching(1)
+        self._queue.put_back(chunk)
+        if backend.is_remote:
+            await self._remotely(backend)
+            if self._local is None or self.error is not None or not (self._queue.has_back or self._queue.stuck):
+                return True
+            backend = self._local
+        with anyio.CancelScope() as self._scope:  # so that `stop` reaches it: a thread can't be killed
+            return await self._locally(backend, patience_s)
+        return True
+
+    async def _remotely(self, backend: Backend) -> None:
+        queue, accounts = self._queue, self._accounts
+        while self.error is None and queue.has_back and accounts.homeward is None:
+            chunk = queue.take_back()
+            try:
+                if not self._job.is_packed:
+                    await pack(self._job)
+                if not encode_inline(chunk):
+                    bad = await encode(chunk, self._job.name)
+                    if bad:
+                        accounts.refuse_items(chunk, bad)
+                        return
+                async with backend.lease(self._options.grace_s, self._job, chunk) as lane:
+                    await self._follow(lane, backend)
+            except (UnpicklableFunction, WorkerStartError) as error:
+                queue.put_back(chunk)
+                accounts.come_home(error)
+            while accounts.arrived:
+                chunk, report = accounts.arrived.popleft()
+                accounts.take_in(chunk, report, await in_thread(report.outcomes), 0.0)
+
+    async def _locally(self, backend: Backend, patience_s: float | None) -> bool:
+        queue = self._queue
+        chunk = queue.stuck.popleft() if queue.stuck else queue.take_back()
+        if patience_s is None:
+            async with backend.lease(self._options.grace_s, self._job, chunk) as lane:
+                await self._follow(lane, backend)
+            return True
+        async with AsyncExitStack() as stack:
+            with anyio.move_on_after(patience_s) as patience:
+                lane = await stack.enter_async_context(backend.lease(self._options.grace_s))
+            if patience.cancelled_caught:
+                return False
+            lane.send(self._job, chunk, 0.0)  # only now: what is sent in vain might have begun
+            await self._follow(lane, backend)
+        return True
+
+    async def _follow(self, lane: Lane, backend: Backend) -> None:
+        while lane.in_flight and self.error is None:
+            chunk = lane.in_flight[0]
+            try:
+                report = await lane.receive()
+            except LaneLost as lost:
+                self._accounts.recover(lost)
+                return
+            self._accounts.note(lane, backend, chunk, report, is_alone=True)
+
+
+def _nothing() -> None:
+    """Do nothing: nobody waits for a change."""

@@ -1,0 +1,86 @@
+"""Who works on a run: how many lanes of which backend, and what they are on."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from .strategies.base import Backend, Lane
+
+
+class Crew:
+    """The lanes that should take part in a run, and those that do.
+
+    Attributes:
+        n_lanes: How many should take part.
+        on_duty: The lanes that are leased now, with their backends.
+    """
+
+    __slots__ = ("_bridge", "_wanted", "n_lanes", "on_duty")
+
+    def __init__(self) -> None:
+        self.n_lanes = 1
+        self.on_duty: dict[Lane, Backend] = {}
+        self._wanted: dict[Backend, int] = {}
+        self._bridge: Backend | None = None
+
+    def call(self, backend: Backend, lanes: int, bridge: Backend | None) -> None:
+        """Want so many lanes of this backend and no others, except one of `bridge` until these have all come."""
+        self._wanted = {backend: lanes}
+        self.n_lanes = lanes
+        self._bridge = bridge
+        if bridge is not None:
+            self._wanted[bridge] = 1
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether one lane works and no other is on its way, so that its time tells what an item costs."""
+        return self._bridge is None and len(self.on_duty) <= 1
+
+    @property
+    def wanted(self) -> dict[Backend, int]:
+        """How many lanes of each backend should take part."""
+        return self._wanted
+
+    def wants(self, backend: Backend, ordinal: int) -> bool:
+        """Whether this lane of a backend, counted from 0, should take another chunk."""
+        return ordinal < self._wanted.get(backend, 0)
+
+    def start(self, lane: Lane, backend: Backend) -> None:
+        """Note that a lane is leased."""
+        self.on_duty[lane] = backend
+        if self._bridge is not None and backend is not self._bridge and self.n_on_duty(backend) >= self._wanted[backend]:
+            self.leave_bridge()
+
+    def end(self, lane: Lane) -> None:
+        """Note that a lane has been given back."""
+        self.on_duty.pop(lane, None)
+
+    def leave_bridge(self) -> None:
+        """Want no lane besides those of the backend that the run is to be on."""
+        if self._bridge is not None:
+            del self._wanted[self._bridge]
+            self._bridge = None
+
+    def n_on_duty(self, backend: Backend) -> int:
+        """Return how many lanes of a backend are leased."""
+        return sum(other is backend for other in self.on_duty.values())
+
+    @property
+    def n_in_flight(self) -> int:
+        """Items that are on lanes."""
+        return sum(len(chunk.items) for lane in self.on_duty for chunk in lane.in_flight)
+
+    def under_way(self) -> tuple[int, int, float, float | None]:
+        """Return what the chunks under way have come to: items finished, items begun, seconds, how the GIL is held."""
+        finished, begun, seconds = 0, 0, 0.0
+        held: float | None = None
+        now = monotonic()
+        for lane in self.on_duty:
+            if lane.in_flight and lane.in_flight[0].sent_at:
+                chunk = lane.in_flight[0]
+                n_finished = max(0, lane.n_finished - chunk.done)
+                finished += n_finished
+                begun += n_finished + 1
+                seconds += now - chunk.sent_at
+                held = lane.gil_held if chunk.is_watched and held is None else held
+        return finished, begun, seconds, held

@@ -1,0 +1,164 @@
+"""What is known before a run, and where it should execute by that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from .deciding.costs import Cost, Costs, FunctionCosts
+from .deciding.decide import decide
+from .model import Decision, Host, Strategy, Workload
+from .sensing.inner_parallelism import find_in_call
+from .sensing.meter import meter
+from .sensing.size import size_up
+from .settings import CallOptions, ParallelConfig
+from .strategies.base import Backend
+from .wire.pickling import INLINE_BYTES, function_name, travels_by_name, wrapped
+
+UNKNOWN_S = 0.001  # what a call of unknown cost counts for in a queue: a guess, so that ten of them are worth a worker
+_SIMILAR = 1.25  # a decision is used again while the cost that it rests on is within this factor
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """What is known of the work of one run.
+
+    Attributes:
+        name: The function's name in logs.
+        options: The options of the call.
+        function: What is known of the function.
+        cost: What inputs of this size have cost.
+        payload_bytes: About how many bytes an item brings with it.
+        n_features: Columns of the items, where they are two-dimensional.
+        is_light: Whether the first items could go to a worker in a message, and it would know what to do with them.
+        inner: Where the work brings parallelism of its own; None if it doesn't.
+    """
+
+    name: str
+    options: CallOptions
+    function: FunctionCosts
+    cost: Cost
+    payload_bytes: float
+    n_features: int | None
+    is_light: bool
+    inner: str | None
+
+
+class Planner:
+    """Knows the host, and what functions have cost; decides by that.
+
+    Args:
+        host: As it was sensed.
+        config: The session's settings.
+        processes: The backend of worker processes.
+        idle: How many of its workers are free; how many there are.
+    """
+
+    def __init__(self, host: Host, config: ParallelConfig, workers: Any) -> None:
+        self.config = config
+        self._sensed = self._host = host
+        self._seen = meter.version
+        self._costs = Costs()
+        self._workers = workers
+
+    @property
+    def host(self) -> Host:
+        """The host, with what was measured on it so far."""
+        if meter.version != self._seen:
+            self._seen = meter.version
+            self._host = meter.on(self._sensed)
+        return self._host
+
+    def look_at(self, fn: Any, sample: Sequence[Any], options: CallOptions) -> Known:
+        """Look at a function and at its arguments, or at the first item, without running anything.
+
+        Args:
+            fn: The function.
+            sample: Its arguments, or the first item alone; nothing if none is at hand.
+            options: The options of the call.
+        """
+        size = size_up(sample[0] if len(sample) == 1 else sample)
+        plain: Any = fn
+        while not isinstance(plain, FunctionType) and (inside := wrapped(plain)) is not None:
+            plain = inside
+        is_named = plain is fn and travels_by_name(fn)
+        bound = None if is_named else size_up(fn)
+        function = self._costs.of(getattr(plain, "__code__", None) or function_name(plain))
+        cost = function.of((size.key, bound.key) if bound is not None else size.key)
+        payload_bytes = size.n_bytes if options.item_bytes is None else options.item_bytes
+        return Known(
+            name=function_name(fn),
+            options=options,
+            function=function,
+            cost=cost,
+            payload_bytes=payload_bytes,
+            n_features=size.n_features,
+            is_light=is_named and function.was_remote and payload_bytes <= INLINE_BYTES,
+            inner=find_in_call(fn, sample),
+        )
+
+    def decide(
+        self,
+        known: Known,
+        n_items: int | None,
+        local: Backend,
+        processes: Backend,
+        *,
+        n_done: int = 0,
+        item_s: float | None = None,
+        gil_held: float | None = None,
+        current: Strategy | None = None,
+        own_lanes: int = 0,
+        own_s: float = 0.0,
+        waited_s: float = 0.0,
+    ) -> Decision:
+        """Return where a run should execute.
+
+        Args:
+            known: What is known of its work.
+            n_items: How many items it has; None where that isn't known.
+            local: The backend of the local thread.
+            processes: The backend of worker processes.
+            n_done: How many are done.
+            item_s: Seconds per item as this run has it, if that is to count instead of what was learned.
+            gil_held: Likewise, how the GIL is held.
+            current: Where it executes now; None before it has begun.
+            own_lanes: How many worker processes it has leased.
+            own_s: What it counts for itself in the backlog of where it executes now.
+            waited_s: For how long it has waited for the local thread.
+        """
+        cost, options = known.cost, known.options
+        is_fresh = current is None and not (local.backlog_s or processes.backlog_s or waited_s)
+        item_s = item_s or options.item_cost_s or cost.item_s
+        idle = self._workers.n_idle + own_lanes
+        facts = (n_items, options, idle, meter.version, known.inner, known.function.has_crashed)
+        if is_fresh and cost.decision is not None and item_s is not None:
+            then, then_s, decision = cost.decision
+            if then_s / _SIMILAR < item_s < then_s * _SIMILAR and then == facts:
+                return decision
+        work = Workload(
+            fn=known.name,
+            n_items=n_items,
+            n_done=n_done,
+            item_s=item_s,
+            longest_s=cost.longest_s or None,
+            gil_held=cost.gil_held if gil_held is None else gil_held,
+            payload_bytes=options.item_bytes or cost.payload_bytes or known.payload_bytes,
+            result_bytes=cost.result_bytes,
+            transport_s=cost.transport_s,
+            is_light=known.is_light,
+            n_features=known.n_features,
+            idle_workers=idle,
+            local_backlog_s=max(0.0, local.backlog_s - own_s * (current is Strategy.SERIAL)) + waited_s,
+            workers_backlog_s=max(0.0, processes.backlog_s - own_s * (current is Strategy.PROCESSES)),
+            has_crashed=known.function.has_crashed,
+            inner=known.inner,
+            current=current or cost.current,
+            bias=cost.bias,
+        )
+        decision = decide(self.host, work, options, self.config)
+        if is_fresh and item_s is not None:
+            cost.decision = (facts, item_s, decision)
+        return decision

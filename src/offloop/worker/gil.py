@@ -1,0 +1,63 @@
+"""Watching the GIL: how late another thread gets it while an item executes."""
+
+from __future__ import annotations
+
+import _thread
+import time
+
+_TICK_S = 0.0002
+_USUAL_S = 0.00015  # how late a sleep ends on an idle machine: 0.06 to 0.1 ms
+_TELLING_S = 0.002
+_ENOUGH = 5  # a held GIL lets two or three ticks of 10 ms through, and all of them late
+
+
+class GilWatch:
+    """A thread that sleeps for 0.2 ms again and again, and adds up by how much it wakes too late.
+
+    Beside a Python loop, `sorted` or many tiny numpy calls it gets the GIL after CPython's switch interval of 5 ms or
+    later, and gets 4 to 5 % of its ticks; beside zlib, a hash of 1 MB or a sum of 8 MB it gets 83 to 95 % (measured).
+
+    It is started without a handshake, 15 µs instead of 60, since most of what it watches is short.
+    """
+
+    __slots__ = ("_begun", "_due", "_is_over", "_late_s", "_n_prompt", "stall_s")
+
+    def __init__(self) -> None:
+        self.stall_s = 0.0  # the longest that another thread had to wait
+        self._late_s = 0.0
+        self._n_prompt = 0  # ticks that came in time
+        self._is_over = False
+        self._begun = self._due = time.monotonic()
+        _thread.start_new_thread(self._watch, ())
+
+    def _watch(self) -> None:
+        due = self._begun  # to begin with, it is due to start
+        while True:
+            late_s = time.monotonic() - due - _USUAL_S
+            if late_s > 0:
+                self._late_s += late_s
+                self.stall_s = max(self.stall_s, late_s)
+            else:
+                self._n_prompt += 1
+            if self._is_over:
+                return
+            self._due = due = time.monotonic() + _TICK_S
+            time.sleep(_TICK_S)
+
+    def stop(self) -> float | None:
+        """End it, and return the share of the time that the GIL was held; None if that was too short to tell."""
+        self._is_over = True
+        return self.held
+
+    @property
+    def held(self) -> float | None:
+        """The share of the time so far that the GIL was held, 0 to 1; None if that is too short to tell."""
+        now = time.monotonic()
+        elapsed_s = now - self._begun
+        if elapsed_s < _TELLING_S:
+            return None
+        waiting_s = max(0.0, now - self._due - _USUAL_S)  # it may be waiting just now
+        late_s = self._late_s
+        if self._n_prompt >= _ENOUGH:
+            late_s -= self.stall_s  # where the GIL is free, one long wait is the machine's
+        return min(1.0, (late_s + waiting_s) / elapsed_s)
