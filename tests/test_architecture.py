@@ -45,7 +45,10 @@ ROOMS = {
     "lanes": Room(3, ("pool.*", "strategies.*"), beside=("telling",), third_party=("anyio",)),
     "orchestration": Room(
         4,
-        ("functions", "sources", "encoding", "tally", "mapping", "reporting", "session", "default"),
+        (
+            *("functions", "sources", "encoding", "tally", "reporting", "changes", "queueing", "crew", "accounts"),
+            *("porters", "calling", "mapping", "records", "planning", "steering", "session", "default"),
+        ),
         third_party=("anyio",),
     ),
     "front door": Room(5, ("",)),

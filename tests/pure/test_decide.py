@@ -109,7 +109,7 @@ TABLE: dict[str, tuple[Decision, Strategy, Reason, int]] = {
     "one short item": (choose(work=replace(WORK, n_items=1)), Strategy.SERIAL, Reason.TOO_SMALL, 1),
     "endless and dear": (choose(work=replace(WORK, n_items=None)), Strategy.PROCESSES, Reason.FASTER, 4),
     "endless and cheap": (
-        choose(work=replace(WORK, n_items=None, item_s=1e-6)),
+        choose(work=replace(WORK, n_items=None, item_s=1e-7)),
         Strategy.SERIAL,
         Reason.TOO_SMALL,
         1,

@@ -10,7 +10,7 @@ import pytest
 
 from offloop.errors import SettingError
 from offloop.model import Strategy
-from offloop.sensing.environment import Environment, sense_environment
+from offloop.sensing.environment import VARIABLES, Environment, sense_environment
 from offloop.settings import ParallelConfig
 
 GOOD: list[tuple[str, str, str, Any]] = [
@@ -39,10 +39,44 @@ def test_each_variable_changes_its_setting(variable: str, value: str, setting: s
     assert getattr(ParallelConfig(**{setting: sensed}), setting) == sensed
 
 
+@pytest.mark.parametrize(("variable", "value", "setting", "sensed"), GOOD)
+def test_the_case_of_a_name_does_not_matter(variable: str, value: str, setting: str, sensed: Any) -> None:
+    """A variable written in small letters sets what the one in capitals does."""
+    assert sense_environment({variable.lower(): value, "path": "/bin"}) == Environment({setting: sensed})
+    assert sense_environment({variable.title(): value}) == Environment({setting: sensed})
+
+
+def test_of_two_spellings_the_one_in_capitals_holds() -> None:
+    """Where a name is there twice, which of them counts doesn't hang on the order of the environment."""
+    for environ in ({"offloop_workers": "2", "OFFLOOP_WORKERS": "3"}, {"OFFLOOP_WORKERS": "3", "offloop_workers": "2"}):
+        assert sense_environment(environ) == Environment({"workers": 3})
+
+
 def test_every_setting_has_a_variable() -> None:
-    """Every setting that is text or a number can be set by the environment."""
+    """Every setting that is text or a number can be set by the environment, and each of them is tried above."""
     code = {"worker_init", "worker_init_args"}
-    assert {setting for _, _, setting, _ in GOOD} == {f.name for f in fields(ParallelConfig)} - code
+    settings = {f.name for f in fields(ParallelConfig)} - code
+    assert {setting for _, _, setting, _ in GOOD} == settings
+    assert {variable.setting for variable in VARIABLES.values()} == settings
+    assert {variable for variable, _, _, _ in GOOD} == set(VARIABLES)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_every_variable_says_what_it_means(name: str) -> None:
+    """Each variable has what its setting's documentation says, on one line and no more than that, and what it accepts."""
+    variable = VARIABLES[name]
+    assert variable.meaning.endswith(".")
+    assert variable.meaning in " ".join((ParallelConfig.__doc__ or "").split())
+    others = {f"{f.name}: " for f in fields(ParallelConfig)}
+    assert not any(other in variable.meaning for other in others)
+    assert variable.accepts
+
+
+def test_a_meaning_of_several_lines_is_whole() -> None:
+    """What the documentation of a setting says on several lines belongs to its variable."""
+    meaning = VARIABLES["OFFLOOP_WORKER_NICE"].meaning
+    assert meaning.startswith("How much lower the scheduling priority")
+    assert meaning.endswith("10 and 19 added nothing.")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +87,7 @@ def test_off_and_on_are_no_strategies(word: str, is_off: bool, lifts_ci: bool) -
     assert sense_environment({"OFFLOOP_PARALLEL": word}) == Environment({}, is_off, lifts_ci)
 
 
-@pytest.mark.parametrize("environ", [{}, {"PATH": "/bin", "offloop_workers": "x", "MY_OFFLOOP_WORKERS": "x"}])
+@pytest.mark.parametrize("environ", [{}, {"PATH": "/bin", "OFFLOOPWORKERS": "x", "MY_OFFLOOP_WORKERS": "x"}])
 def test_other_variables_are_none_of_its_business(environ: dict[str, str]) -> None:
     """Variables of others are neither read nor warned of."""
     assert sense_environment(environ) == Environment({})
@@ -81,12 +115,16 @@ def test_an_empty_variable_is_one_that_is_not_set(variable: str, value: str) -> 
         ("OFFLOOP_GRACE_S", "1s", "number"),
         ("OFFLOOP_IDLE_TIMEOUT_S", "0", "above 0"),
         ("OFFLOOP_WORKER_NICE", "-5", "0 or more"),
+        ("OFFLOOP_LOCAL", "perhaps", '"allow" or "never"'),
+        ("offloop_local", "no", '"allow" or "never"'),
+        ("offloop_Parallel", "Thread", "did you mean threads?"),
+        ("OFFLOOP_PARALLEL", "of", "did you mean off?"),
         ("OFFLOOP_PARALLEL", "process", "did you mean processes?"),
         ("OFFLOOP_PARALLEL", "1", "off, on, auto, serial, threads, processes"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(variable: str, value: str, advice: str) -> None:
-    """A value that can't work is refused at once; the error names the variable, its value and what to write."""
+    """A value that can't work is refused at once; the error names the variable as written, its value and what to write."""
     with pytest.raises(SettingError) as found:
         sense_environment({variable: value})
     assert (found.value.setting, found.value.value) == (variable, value)
@@ -95,7 +133,12 @@ def test_a_value_that_cannot_work_is_refused(variable: str, value: str, advice: 
 
 @pytest.mark.parametrize(
     ("variable", "guess"),
-    [("OFFLOOP_WORKER", "OFFLOOP_WORKERS"), ("OFFLOOP_CHUNKSIZE", "OFFLOOP_CHUNK_SIZE"), ("OFFLOOP_PARALEL", "OFFLOOP_PARALLEL")],
+    [
+        ("OFFLOOP_WORKER", "OFFLOOP_WORKERS"),
+        ("OFFLOOP_CHUNKSIZE", "OFFLOOP_CHUNK_SIZE"),
+        ("OFFLOOP_PARALEL", "OFFLOOP_PARALLEL"),
+        ("offloop_graces", "OFFLOOP_GRACE_S"),
+    ],
 )
 def test_a_misspelt_variable_is_warned_of(variable: str, guess: str) -> None:
     """A variable with our prefix that doesn't exist is warned of by name, with the nearest that does; it sets nothing."""

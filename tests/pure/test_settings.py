@@ -22,9 +22,11 @@ from offloop.settings import (
     ParallelConfig,
     RunOptions,
     Settings,
+    SettingSource,
     StrategyName,
     resolve_options,
     session_settings,
+    variable_of,
 )
 
 NAN, INF = math.nan, math.inf
@@ -224,17 +226,93 @@ def test_consent_is_an_argument(given_: dict[str, Any], session: bool, consent: 
 
 
 def test_keywords_before_config_before_environment_before_default() -> None:
-    """A session's keyword beats its config, which beats the environment, which beats the default."""
+    """A session's keyword beats its config, which beats the environment, which beats the default; each knows which."""
     config = ParallelConfig(workers=2, chunk_size=20)
     environment = {"workers": 3, "chunk_size": 30, "retries": 30}
-    settings, decided = session_settings(config, {"workers": 1}, environment)
+    settings, sources = session_settings(config, {"workers": 1}, environment)
     assert (settings.workers, settings.chunk_size, settings.retries, settings.grace_s) == (1, 20, 30, 1.0)
-    assert decided == {"retries"}
+    assert sources.pop("workers") is SettingSource.KEYWORD
+    assert sources.pop("chunk_size") is SettingSource.CONFIG
+    assert sources.pop("retries") is SettingSource.ENVIRONMENT
+    assert set(sources.values()) == {SettingSource.DEFAULT}
+
+
+@pytest.mark.parametrize(
+    ("keyword", "config", "environment", "value", "source"),
+    [
+        (True, True, True, 1, SettingSource.KEYWORD),
+        (True, False, False, 1, SettingSource.KEYWORD),
+        (False, True, True, 2, SettingSource.CONFIG),
+        (False, False, True, 3, SettingSource.ENVIRONMENT),
+        (False, False, False, None, SettingSource.DEFAULT),
+    ],
+)
+def test_a_setting_knows_its_source(
+    keyword: bool, config: bool, environment: bool, value: int | None, source: SettingSource
+) -> None:
+    """Of the places that set it, the nearest gives a setting its value and is named as its source."""
+    settings, sources = session_settings(
+        ParallelConfig(chunk_size=2) if config else None,
+        {"chunk_size": 1} if keyword else {},
+        {"chunk_size": 3} if environment else {},
+    )
+    assert (settings.chunk_size, sources["chunk_size"]) == (value, source)
+
+
+def test_a_keyword_that_is_the_default_beats_the_environment() -> None:
+    """A keyword counts though it says what the default says; a config's value that is the default leaves the word to others."""
+    environment = {"retries": 5}
+    settings, sources = session_settings(None, {"retries": 1}, environment)
+    assert (settings.retries, sources["retries"]) == (1, SettingSource.KEYWORD)
+    settings, sources = session_settings(ParallelConfig(retries=1), {}, environment)
+    assert (settings.retries, sources["retries"]) == (5, SettingSource.ENVIRONMENT)
 
 
 def test_without_anything_the_defaults_hold() -> None:
-    """A session without settings has the defaults, and the environment has decided nothing."""
-    assert session_settings(None, {}, {}) == (ParallelConfig(), frozenset())
+    """A session without settings has the defaults, and every setting says so."""
+    names = [field.name for field in fields(ParallelConfig)]
+    assert session_settings(None, {}, {}) == (ParallelConfig(), dict.fromkeys(names, SettingSource.DEFAULT))
+
+
+def test_variables_go_by_the_names_of_settings() -> None:
+    """A setting's variable is its name in capitals; strategy's is the one that also takes on and off."""
+    assert variable_of("grace_s") == "OFFLOOP_GRACE_S"
+    assert variable_of("strategy") == "OFFLOOP_PARALLEL"
+
+
+# --- local="never" ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["serial", "threads"])
+def test_local_never_refuses_strategies_of_this_process(strategy: Any) -> None:
+    """Where items may never run in this process, a strategy that does just that is refused, whoever names it."""
+    never = ParallelConfig(local="never")
+    with pytest.raises(SettingError, match='"auto" or "processes"') as found:
+        ParallelConfig(local="never", strategy=strategy)
+    assert (found.value.setting, found.value.value) == ("strategy", strategy)
+    with pytest.raises(SettingError, match=f"^strategy='{strategy}': local=\"never\" keeps items out"):
+        resolve_options(never, {"strategy": strategy}, MAP_OPTIONS, is_consent=False)
+    with pytest.raises(SettingError, match=f"^strategy='{strategy}': "):
+        session_settings(never, {"strategy": strategy}, {})
+    with pytest.raises(SettingError, match=f"^strategy='{strategy}': "):
+        session_settings(None, {"strategy": strategy}, {"local": "never"})
+    with pytest.raises(SettingError, match=f"^OFFLOOP_PARALLEL='{strategy}': "):
+        session_settings(never, {}, {"strategy": strategy})
+    with pytest.raises(SettingError, match=f"^OFFLOOP_PARALLEL='{strategy}': "):
+        session_settings(None, {}, {"strategy": strategy, "local": "never"})
+
+
+@pytest.mark.parametrize("strategy", ["auto", "processes"])
+def test_local_never_allows_what_keeps_out(strategy: Any) -> None:
+    """Where items may never run in this process, strategies that can keep them out are fine."""
+    assert ParallelConfig(local="never", strategy=strategy).strategy == strategy
+    assert resolve_options(ParallelConfig(local="never"), {"strategy": strategy}, MAP_OPTIONS, is_consent=False).strategy == strategy
+
+
+@pytest.mark.parametrize("strategy", ["auto", "serial", "threads", "processes"])
+def test_local_allow_allows_all(strategy: Any) -> None:
+    """By default every strategy is fine."""
+    assert resolve_options(CONFIG, {"strategy": strategy}, MAP_OPTIONS, is_consent=False).strategy == strategy
 
 
 def test_a_config_must_be_one() -> None:
