@@ -47,7 +47,7 @@ ROOMS = {
         4,
         (
             *("functions", "sources", "encoding", "tally", "reporting", "changes", "queueing", "crew", "accounts"),
-            *("porters", "calling", "mapping", "records", "planning", "steering", "session", "default"),
+            *("porters", "results", "calling", "mapping", "records", "planning", "steering", "session", "default"),
         ),
         third_party=("anyio",),
     ),

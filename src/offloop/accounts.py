@@ -28,6 +28,10 @@ Sink = Callable[[Outcomes], None]
 FallBack = Callable[[Reason, BaseException, int | None], None]
 
 
+def nothing() -> None:
+    """Do nothing: nobody is to be told."""
+
+
 class Accounts:
     """Takes in what lanes tell; decides nothing about who works.
 
@@ -40,9 +44,10 @@ class Accounts:
         may_stay: Whether items that can't travel may execute in this process.
         fell_back: Called once with reason, error and number of items when they do.
         changed: Called when there may be something new to do.
-        over: Called when nothing is left to do, or the run has failed.
+        over: Called when nothing is left to do, or the run has failed; see the attribute.
 
     Attributes:
+        over: Whoever executes the run puts here what is to be called at its end.
         tally: Counts.
         pace: Seconds per item, for the size of chunks.
         error: What ends the run.
@@ -61,7 +66,7 @@ class Accounts:
         may_stay: bool,
         fell_back: FallBack,
         changed: Callable[[], None],
-        over: Callable[[], None],
+        over: Callable[[], None] = nothing,
     ) -> None:
         self.tally = Tally()
         self.cost, self.pace = cost, Pace(cost.item_s)
@@ -71,7 +76,7 @@ class Accounts:
         self._job, self._options, self._queue, self._sink = job, options, queue, sink
         self._may_stay, self._fell_back = may_stay, fell_back
         self._has_fallen_back = False
-        self._changed, self._over = changed, over
+        self._changed, self.over = changed, over
 
     @property
     def is_over(self) -> bool:
@@ -85,7 +90,7 @@ class Accounts:
         """End the run with this error, unless another has ended it."""
         if self.error is None:
             self.error = error
-        self._over()
+        self.over()
 
     # --- what can't travel -------------------------------------------------------------------------------------------
 
@@ -116,11 +121,11 @@ class Accounts:
 
     # --- what lanes tell ---------------------------------------------------------------------------------------------
 
-    def note(self, lane: Lane, backend: Backend, chunk: Chunk, report: Report, *, is_alone: bool) -> None:
+    def note(self, lane: Lane | None, backend: Backend, chunk: Chunk, report: Report, *, is_alone: bool) -> None:
         """Take in news of a chunk.
 
         Args:
-            lane: Where it is.
+            lane: Where it is; None if it isn't any more.
             backend: Where that is.
             chunk: The chunk.
             report: The news.
@@ -135,7 +140,7 @@ class Accounts:
                 self._measure(backend, chunk, report, is_alone or backend.is_remote)
             if chunk.done < len(chunk.items):
                 self._queue.put_back(chunk.part(chunk.start + chunk.done, chunk.end))
-            if lane.in_flight:
+            if lane is not None and lane.in_flight:
                 lane.in_flight[0].sent_at = monotonic()  # it has only waited so far
         if report.is_inline:
             begun = monotonic() if backend.is_remote else 0.0
@@ -181,15 +186,15 @@ class Accounts:
             start = index + 1
         return parts
 
-    def _refused(self, lane: Lane, chunk: Chunk, refused: Refused) -> None:
+    def _refused(self, lane: Lane | None, chunk: Chunk, refused: Refused) -> None:
         if refused.error is not None:
             if not isinstance(refused.error, UnpicklableFunction):
                 self.fail(refused.error)
                 return
             self.come_home(refused.error)
-        if refused.by_value and lane.is_usable:  # once for a worker, which may have been sent two chunks
+        if refused.by_value and lane is not None and lane.is_usable:  # once for a worker, which may have been sent two chunks
             self._job.distrust_name()
-        if refused.retire:
+        if refused.retire and lane is not None:
             lane.retire()
         if refused.one_by_one:
             for index in reversed(range(chunk.start, chunk.end)):
@@ -210,7 +215,7 @@ class Accounts:
             if self._options.on_error == "raise" or isinstance(error, AsyncFunctionError):
                 self.fail(error)
         if self.is_over:
-            self._over()
+            self.over()
 
     def refuse_items(self, chunk: Chunk, bad: dict[int, Exception]) -> None:
         """Take in which items of a chunk can't be pickled: they stay here or fail, and the others go back."""

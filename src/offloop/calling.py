@@ -1,4 +1,4 @@
-"""A single call: the short way from its arguments to a lane and back, without tasks of its own."""
+"""Short ways to a lane and back, without tasks: for a single call, and for a few items in the local thread."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import anyio
 
-from .accounts import Accounts, FallBack
+from .accounts import Accounts, FallBack, nothing
 from .deciding.costs import Cost
 from .encoding import encode, encode_inline, in_thread, pack
 from .errors import UnpicklableFunction, WorkerStartError
+from .pool.lease import PooledBackend
+from .pool.thread_lane import ThreadLane, ThreadReport
 from .queueing import Queue
 from .settings import CallOptions
 from .sources import NoSource
@@ -55,7 +57,7 @@ class Call:
             cost,
             may_stay=local is not None,
             fell_back=fell_back,
-            changed=_nothing,
+            changed=nothing,
             over=self._finish,
         )
         self.tally: Tally = self._accounts.tally
@@ -147,5 +149,44 @@ class Call:
             self._accounts.note(lane, backend, chunk, report, is_alone=True)
 
 
-def _nothing() -> None:
-    """Do nothing: nobody waits for a change."""
+class Errand:
+    """One chunk in the local thread, without any scope of its own: the shortest way there is.
+
+    Args:
+        tally: Counts of what becomes of the items.
+    """
+
+    __slots__ = ("_lane", "error", "tally")
+
+    n_lanes = 1
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.error: Exception | None = None
+        self._lane: ThreadLane | None = None
+
+    def stop(self, error: Exception) -> None:
+        """End it with this error, from its own event loop."""
+        self.error = error
+        if self._lane is not None:
+            self._lane.break_off()
+
+    async def execute(
+        self, backend: PooledBackend[ThreadLane], job: Job, chunk: Chunk, budget_s: float, options: CallOptions
+    ) -> list[ThreadReport]:
+        """Execute the chunk for about so long and return what was told of it; the first failure may end it."""
+        reports: list[ThreadReport] = []
+        may_fail = options.on_error != "raise"
+        try:
+            async with backend.lease(options.grace_s, job, chunk, budget_s) as lane:
+                self._lane = lane
+                while lane.in_flight and self.error is None:
+                    report = await lane.receive()
+                    reports.append(report)
+                    if report.refused or (report.failures and not may_fail):
+                        break
+        except LaneLost:  # by `stop`
+            assert self.error is not None
+        if self.error is not None:
+            raise self.error
+        return reports

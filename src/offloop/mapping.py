@@ -17,17 +17,15 @@ from time import monotonic
 import anyio
 from anyio.abc import TaskGroup
 
-from .accounts import Accounts, FallBack, Sink
+from .accounts import Accounts
 from .changes import Changes
 from .crew import Crew
 from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, MAX_ITEMS, may_queue_second, next_size
-from .deciding.costs import Cost
 from .encoding import encode_inline, pack
 from .errors import OffloopError, UnpicklableFunction, WorkerStartError
 from .porters import Porters
 from .queueing import Queue
 from .settings import CallOptions
-from .sources import Source
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost
 from .tally import Tally
 
@@ -43,45 +41,31 @@ class Run:
 
     Args:
         job: What all its chunks share.
-        source: The items.
         options: How to execute them.
-        sink: Gets every outcome once, in no particular order.
-        cost: What such items have cost; the run adds to it.
+        queue: The items.
+        accounts: Where what becomes of them goes.
+        changes: What `accounts` notifies of changes.
         local: Where items execute that can't travel; None if that would fail them.
-        fell_back: Called with reason, error and number of items when some do.
     """
 
     def __init__(
         self,
         job: Job,
-        source: Source,
         options: CallOptions,
-        sink: Sink,
-        cost: Cost,
+        queue: Queue,
+        accounts: Accounts,
+        changes: Changes,
         local: Backend | None,
-        fell_back: FallBack,
     ) -> None:
-        self._job, self._options, self._cost = job, options, cost
-        self._changes = Changes()
-        self._queue = Queue(source)
+        self._job, self._options, self._cost = job, options, accounts.cost
+        self._queue, self._accounts, self._changes, self._local = queue, accounts, changes, local
         self._crew = Crew()
-        self._accounts = Accounts(
-            job,
-            options,
-            self._queue,
-            sink,
-            cost,
-            may_stay=local is not None,
-            fell_back=fell_back,
-            changed=self._changes.notify,
-            over=self._finish,
-        )
-        self._porters = Porters(job, self._accounts, self._changes, self._to_encode)
-        self._local = local
+        self._porters = Porters(job, accounts, changes, self._to_encode)
         self._manned: set[tuple[Backend, int]] = set()  # the tasks that serve lanes
         self._held: tuple[AsyncExitStack, Lane, Backend] | None = None  # a lease that `begin` leaves to `drive`
         self._scope: anyio.CancelScope | None = None
         self._tasks: TaskGroup | None = None
+        accounts.over = self._finish
 
     @property
     def tally(self) -> Tally:

@@ -93,7 +93,7 @@ class Host:
     foreign_pool: str | None = None
     is_off: bool = False
     lifts_ci: bool = False
-    worker_start_s: float = 0.15
+    worker_start_s: float = 0.25
     round_trip_s: float = 0.0001
     thread_trip_s: float = 0.00006
     bytes_per_s: float = 5e8

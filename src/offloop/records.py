@@ -7,7 +7,7 @@ from typing import Any
 
 from anyio.lowlevel import current_token
 
-from .calling import Call
+from .calling import Call, Errand
 from .events import WorkersCapped
 from .mapping import Run
 from .model import Decision, SessionStatistics
@@ -35,7 +35,7 @@ class Records:
 
     def __init__(self, capped: WorkersCapped | None) -> None:
         self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
-        self.runs: dict[Run | Call, Any] = {}
+        self.runs: dict[Run | Call | Errand, Any] = {}
         self.tally = Tally()
         self._capped = capped
 
@@ -49,11 +49,15 @@ class Records:
             tally.note_fallback(decision.reason)
         tell_decision(decision, options)
 
-    def begun(self, run: Run | Call) -> None:
+    def begun(self, run: Run | Call | Errand) -> None:
         """Note that a run is under way."""
         self.runs[run] = current_token().native_token
 
-    def ended(self, run: Run | Call, decision: Decision, options: CallOptions, wall_s: float) -> None:
+    def left(self, errand: Errand) -> None:
+        """Note that something else takes on what is under way."""
+        self.runs.pop(errand, None)
+
+    def ended(self, run: Run | Call | Errand, decision: Decision, options: CallOptions, wall_s: float) -> None:
         """Note what became of a run, and tell."""
         self.runs.pop(run, None)
         run.tally.note_decision(decision.strategy)

@@ -46,7 +46,7 @@ from .settings import (
 )
 from .sources import source_of
 from .steering import Steering, Venues
-from .strategies.base import Job, Outcomes
+from .strategies.base import Job
 from .strategies.processes import processes
 from .strategies.threads import threads
 from .wire.frames import Flag
@@ -301,27 +301,9 @@ class ParallelSession:
         self._check_open()
         resolved = self._plan(fn, options, MAP_OPTIONS).options
         source = source_of(items)
-        n_items = source.remaining
-        results: list[Any] = [None] * (n_items or 0)
-        failures: dict[int, Exception] = {}
-
-        def sink(outcomes: Outcomes) -> None:
-            end = outcomes.start + len(outcomes.values)
-            if end > len(results):
-                results.extend([None] * (end - len(results)))
-            results[outcomes.start : end] = outcomes.values
-            failures.update(outcomes.failures)
-
         called, flags = (fn, 0) if resolved.seed is None else (Seeded(fn, resolved.seed), Flag.SEEDED)
         steering = self._steering(fn, source.peek(), resolved)
-        tally = await steering.map(self._job(fn, called, flags), source, sink)
-        del results[tally.submitted :]  # the source was shorter than it said
-        if failures and resolved.on_error == "group":
-            ordered = [failures[index] for index in sorted(failures)]
-            raise ExceptionGroup(f"{len(ordered)} of {len(results)} items failed", ordered)
-        for index, error in failures.items():
-            results[index] = error
-        return results
+        return await steering.map(self._job(fn, called, flags), source)
 
     async def decide(
         self, fn: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapOptions]

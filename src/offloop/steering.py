@@ -8,24 +8,29 @@ from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
 
-from .accounts import Sink
-from .calling import Call
+from .accounts import Accounts
+from .calling import Call, Errand
+from .changes import Changes
+from .deciding.chunking import LOCAL_ITEMS
 from .mapping import TURN_S, Run
 from .model import Decision, Reason, Strategy
 from .planning import UNKNOWN_S, Known, Planner
 from .pool.lane import WorkerLane
 from .pool.lease import PooledBackend
-from .pool.thread_lane import ThreadLane
+from .pool.thread_lane import ThreadLane, ThreadReport
+from .queueing import Queue
 from .records import Records
 from .reporting import tell_fallback
+from .results import Results
 from .sensing.meter import meter
 from .sources import Source
-from .strategies.base import Backend, Job
+from .strategies.base import Backend, Chunk, Job
 from .strategies.serial import local_thread
 from .tally import Tally
 
 _PROBE_S = 0.010  # how long unknown work runs before it is decided on
 _FIRST_S = 0.045  # how long the first chunk of known work may run: three times what it should
+_SHORT_S = 0.005  # what is estimated to take no longer is executed in one go
 _PATIENCE_S = 0.010  # how long a call of unknown cost waits for the local thread
 _MAX_MOVES = 4  # how often a run may change its strategy
 _WORTH_S = 0.020  # so near its end a run doesn't move: what is on lanes already is about as much
@@ -55,9 +60,9 @@ class Steering:
 
     def __init__(self, planner: Planner, known: Known, venues: Venues, records: Records) -> None:
         self._planner, self._known, self._venues, self._records = planner, known, venues, records
-        self._local: Backend = local_thread()
+        self._local = local_thread()
         self._decision: Decision
-        self._run: Run | Call
+        self._run: Run | Call | Errand
         self._n_moves = 0
         self._begun = self._moved = monotonic()
         self._queued_on: Backend | None = None
@@ -79,10 +84,13 @@ class Steering:
     async def single(self, job: Job, args: tuple[Any, ...]) -> Any:
         """Decide on a single call, have it executed, and return its value."""
         known, local = self._known, self._local
-        self._run = call = Call(job, args, known.options, known.cost, self._stay, self._fell_back)
-        self._settle(self.decide(1))
+        self._decision = self.decide(1)
         backend = self._backend()
         waits = self._decision.reason is Reason.MEASURING and backend is local and local.backlog_s > 0
+        if backend is local and not waits:
+            return await self._single_here(job, args)
+        self._run = call = Call(job, args, known.options, known.cost, self._stay, self._fell_back)
+        self._settle(self._decision)
         is_undisturbed = not backend.backlog_s
         with self._registered():
             self._queue_on(backend, known.cost.item_s or UNKNOWN_S)
@@ -98,22 +106,103 @@ class Steering:
             raise call.error
         return call.value
 
+    async def _single_here(self, job: Job, args: tuple[Any, ...]) -> Any:
+        """Execute a single call in the local thread."""
+        tally, cost, chunk = Tally(), self._known.cost, Chunk(0, (args,))
+        chunk.is_watched = cost.is_worth_watching(1)
+        tally.submitted = 1
+        errand = Errand(tally)
+        try:
+            report = (await self._errand(errand, job, chunk, 0.0))[0]
+            error = report.refused.error if report.refused is not None else report.failures.get(0)
+            if error is not None:
+                tally.failed = 1
+                raise error
+            tally.completed, tally.busy_s = 1, report.elapsed_s
+            cost.executed(1, report.elapsed_s, report.measured.longest_s, is_remote=False)
+            if report.measured.gil_held is not None:
+                cost.watched(report.measured.gil_held, report.measured.stall_s)
+        finally:
+            self._end(errand)
+        return report.values[0]
+
+    async def _errand(self, errand: Errand, job: Job, chunk: Chunk, budget_s: float) -> list[ThreadReport]:
+        """Execute a chunk in the local thread and return what was told of it."""
+        self._run = errand
+        self._settle(self._decision)
+        self._records.begun(errand)
+        self._queue_on(self._local, self._backlog_s(errand.tally.submitted))
+        return await errand.execute(self._local, job, chunk, budget_s, self._known.options)
+
     # --- a map -------------------------------------------------------------------------------------------------------
 
-    async def map(self, job: Job, source: Source, sink: Sink) -> Tally:
+    async def map(self, job: Job, source: Source) -> list[Any]:
         """Decide on a map and have its items executed, where that pays best by what is known at each moment.
 
         Args:
             job: The function.
             source: The items.
-            sink: Gets every outcome once, in no particular order.
 
         Returns:
-            Counts of what became of the items.
+            The results, in the order of the items.
         """
         known = self._known
-        self._run = run = Run(job, source, known.options, sink, known.cost, self._stay, self._fell_back)
-        self._decision = self.decide(source.remaining)
+        n_items = source.remaining
+        self._decision = decision = self.decide(n_items)
+        is_short = decision.reason is Reason.TOO_SMALL and (decision.estimated_s or 1.0) <= _SHORT_S
+        told: tuple[Chunk, list[ThreadReport]] | None = None
+        if is_short and source.n_ready is None:
+            chunk = Chunk(0, source.take(known.options.chunk_size or LOCAL_ITEMS))
+            reports = await self._at_once(job, chunk, n_items)
+            if reports[0].is_last and len(reports[0].values) == n_items:
+                return reports[0].values
+            told = chunk, reports
+        queue, changes, results = Queue(source), Changes(), Results(n_items)
+        accounts = Accounts(
+            job,
+            known.options,
+            queue,
+            results.take_in,
+            known.cost,
+            may_stay=self._stay is not None,
+            fell_back=self._fell_back,
+            changed=changes.notify,
+        )
+        if told is not None:
+            chunk, reports = told
+            queue.n_taken = accounts.tally.submitted = len(chunk.items)
+            for report in reports:
+                accounts.note(None, self._local, chunk, report, is_alone=True)
+        if told is not None and accounts.is_over:
+            self._end(Errand(accounts.tally))
+        else:
+            await self._at_length(Run(job, known.options, queue, accounts, changes, self._stay))
+        if accounts.error is not None:
+            raise accounts.error
+        return results.in_order(accounts.tally.submitted, known.options)
+
+    async def _at_once(self, job: Job, chunk: Chunk, n_items: int | None) -> list[ThreadReport]:
+        """Execute what should be over in no time, and return what was told of it; that is all, if there is one report."""
+        tally = Tally()
+        tally.submitted = len(chunk.items)
+        errand = Errand(tally)
+        try:
+            reports = await self._errand(errand, job, chunk, _FIRST_S)
+        except BaseException:
+            self._end(errand)
+            raise
+        report = reports[0]
+        if report.is_last and len(report.values) == n_items:
+            tally.completed, tally.busy_s = len(report.values), report.elapsed_s
+            self._known.cost.executed(tally.completed, report.elapsed_s, report.measured.longest_s, is_remote=False)
+            self._end(errand)
+        else:
+            self._records.left(errand)
+        return reports
+
+    async def _at_length(self, run: Run) -> None:
+        """Execute with as many lanes as pay, as they turn out to pay."""
+        self._run = run
         is_measured = self._decision.reason is Reason.MEASURING
         if not is_measured:
             self._settle(self._decision)
@@ -127,9 +216,6 @@ class Steering:
                     await run.drive(partial(self._look, run) if is_open else None)
             finally:
                 await run.aclose()
-        if run.error is not None:
-            raise run.error
-        return run.tally
 
     async def _begin(self, run: Run, is_measured: bool) -> None:
         """Execute the first items, and decide by them if that has not been done."""
@@ -229,7 +315,7 @@ class Steering:
                 cost.took(decision.strategy, decision.estimated_s, monotonic() - self._begun)
             cost.current = decision.strategy
 
-    def _end(self, run: Run | Call) -> None:
+    def _end(self, run: Run | Call | Errand) -> None:
         self._queue_on(None)
         function = self._known.function
         function.has_crashed = function.has_crashed or bool(run.tally.crashes)

@@ -14,6 +14,7 @@ from .chunking import FLOOR_S
 HORIZON_S = 1.0  # so much work is assumed where the number of items isn't known: a guess
 ITEM_TRIP_S = 0.5e-6  # sending a plain number to a worker and back, each side, in a chunk of many: measured
 GIL_FREE = 0.25  # a smaller share than this is what a busy machine looks like: 5 to 17 % were seen with the GIL free
+BRIDGE = 0.5  # what the local thread gets done while workers start, which takes the GIL as well: measured 0.4 to 0.6
 NEAR = 1.05  # more workers must gain at least this much over fewer
 
 
@@ -114,7 +115,7 @@ def _start_s(host: Host, work: Workload, warm_s: float, lanes: int, may_bridge: 
     up = min(work.idle_workers, lanes)
     if up >= lanes:
         return 0.0
-    going_on = up + may_bridge
+    going_on = up + BRIDGE * may_bridge
     total_s = warm_s * lanes
     if total_s <= host.worker_start_s * going_on:  # done before the others are up
         return total_s / going_on - warm_s

@@ -61,10 +61,12 @@ class Waiter:
             self._event = anyio.Event()
 
 
-def poster(loop: Any) -> Callable[[Callable[[], object]], object]:
-    """Return the function by which other threads have something called on this loop; RuntimeError if it is closed."""
-    post: Callable[[Callable[[], object]], object]
-    post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+def poster(loop: Any) -> Callable[..., object]:
+    """Return the function by which other threads have something called on this loop, with arguments if there are any.
+
+    What it returns raises RuntimeError if the loop is closed.
+    """
+    post: Callable[..., object] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
     return post
 
 
