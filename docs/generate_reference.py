@@ -11,9 +11,10 @@ from pathlib import Path
 
 from offloop import events
 from offloop.events import Event
+from offloop.inner_threads import JOBLIB_CORES, THREAD_VARIABLES
 from offloop.model import Decision, Described, Reason, Strategy
 from offloop.sensing.environment import VARIABLES
-from offloop.sensing.host import _CI_VARIABLES, worker_environment
+from offloop.sensing.host import _CI_VARIABLES
 from offloop.settings import MAP_OPTIONS, RUN_OPTIONS, CallOptions, ParallelConfig
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -98,7 +99,7 @@ def environment_page() -> str:
     } | {strategy.value: strategy.sentence for strategy in Strategy}
     parallel = table(("value", "meaning"), ((code(word), meaning) for word, meaning in words.items()))
     ci = ", ".join(map(code, _CI_VARIABLES))
-    inner = "\n".join(f"- {code(name)}" for name in worker_environment(1, 1))
+    inner = "\n".join(f"- {code(name)}" for name in (*THREAD_VARIABLES, JOBLIB_CORES))
     return f"""
 # Environment variables
 

@@ -41,6 +41,7 @@ class Accounts:
         queue: Where items go that must run again.
         sink: Gets every outcome once, in no particular order.
         cost: What such items have cost; it is added to.
+        tally: Counts; it is added to.
         may_stay: Whether items that can't travel may execute in this process.
         fell_back: Called once with reason, error and number of items when they do.
         changed: Called when there may be something new to do.
@@ -48,7 +49,6 @@ class Accounts:
 
     Attributes:
         over: Whoever executes the run puts here what is to be called at its end.
-        tally: Counts.
         pace: Seconds per item, for the size of chunks.
         error: What ends the run.
         arrived: Reports that must be unpacked in a thread.
@@ -62,13 +62,14 @@ class Accounts:
         queue: Queue,
         sink: Sink,
         cost: Cost,
+        tally: Tally,
         *,
         may_stay: bool,
         fell_back: FallBack,
         changed: Callable[[], None],
         over: Callable[[], None] = nothing,
     ) -> None:
-        self.tally = Tally()
+        self.tally = tally
         self.cost, self.pace = cost, Pace(cost.item_s)
         self.error: Exception | None = None
         self.arrived: deque[tuple[Chunk, Report]] = deque()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -11,15 +12,14 @@ from .accounts import Accounts, FallBack, nothing
 from .deciding.costs import Cost
 from .encoding import encode, encode_inline, in_thread, pack
 from .errors import UnpicklableFunction, WorkerStartError
-from .pool.lease import PooledBackend
-from .pool.thread_lane import ThreadLane, ThreadReport
 from .queueing import Queue
 from .settings import CallOptions
 from .sources import NoSource
-from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes
+from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Report
 from .tally import Tally
 
 _NO_SOURCE = NoSource()
+_WATCH_AFTER_S = 0.001  # what is over sooner is not worth a thread that watches the GIL
 
 
 class Call:
@@ -30,6 +30,7 @@ class Call:
         args: Its arguments.
         options: How to execute it.
         cost: What such calls have cost; it is added to.
+        tally: Counts of what becomes of it.
         local: Where it executes if it can't travel; None if that would fail it.
         fell_back: Called with reason, error and number of items when it does.
     """
@@ -42,6 +43,7 @@ class Call:
         args: tuple[Any, ...],
         options: CallOptions,
         cost: Cost,
+        tally: Tally,
         local: Backend | None,
         fell_back: FallBack,
     ) -> None:
@@ -55,13 +57,12 @@ class Call:
             self._queue,
             self._take_in,
             cost,
+            tally,
             may_stay=local is not None,
             fell_back=fell_back,
             changed=nothing,
             over=self._finish,
         )
-        self.tally: Tally = self._accounts.tally
-        self.tally.submitted = 1
 
     @property
     def error(self) -> Exception | None:
@@ -150,20 +151,28 @@ class Call:
 
 
 class Errand:
-    """One chunk in the local thread, without any scope of its own: the shortest way there is.
+    """One chunk on a lane, without tasks or scopes of its own: the shortest way there is.
 
     Args:
-        tally: Counts of what becomes of the items.
+        options: Options of the call.
+
+    Attributes:
+        reports: What was told of the chunk.
+        held: The lease and its lane, if the chunk is still under way and somebody else must see to it.
+        error: What has ended it.
     """
 
-    __slots__ = ("_lane", "error", "tally")
+    __slots__ = ("_grace_s", "_lane", "_may_fail", "error", "held", "reports")
 
     n_lanes = 1
 
-    def __init__(self, tally: Tally) -> None:
-        self.tally = tally
+    def __init__(self, options: CallOptions) -> None:
+        self.reports: list[Report] = []
+        self.held: tuple[AbstractAsyncContextManager[Lane], Lane] | None = None
         self.error: Exception | None = None
-        self._lane: ThreadLane | None = None
+        self._may_fail = options.on_error != "raise"
+        self._grace_s = options.grace_s
+        self._lane: Lane | None = None
 
     def stop(self, error: Exception) -> None:
         """End it with this error, from its own event loop."""
@@ -171,22 +180,53 @@ class Errand:
         if self._lane is not None:
             self._lane.break_off()
 
-    async def execute(
-        self, backend: PooledBackend[ThreadLane], job: Job, chunk: Chunk, budget_s: float, options: CallOptions
-    ) -> list[ThreadReport]:
-        """Execute the chunk for about so long and return what was told of it; the first failure may end it."""
-        reports: list[ThreadReport] = []
-        may_fail = options.on_error != "raise"
-        try:
-            async with backend.lease(options.grace_s, job, chunk, budget_s) as lane:
-                self._lane = lane
-                while lane.in_flight and self.error is None:
-                    report = await lane.receive()
-                    reports.append(report)
-                    if report.refused or (report.failures and not may_fail):
-                        break
-        except LaneLost:  # by `stop`
-            assert self.error is not None
+    async def execute(self, backend: Backend, job: Job, chunk: Chunk, budget_s: float) -> None:
+        """Execute the chunk, for about `budget_s` seconds (0: no limit); the first failure may end it."""
+        async with backend.lease(self._grace_s, job, chunk, budget_s) as lane:
+            await self._follow(lane)
         if self.error is not None:
             raise self.error
-        return reports
+
+    async def execute_patiently(
+        self, backend: Backend, job: Job, chunk: Chunk, budget_s: float, patience_s: float
+    ) -> None:
+        """Execute the chunk, and wait only so long for a lane, and then for its end.
+
+        What is then still under way is left in `held`; what was not begun has no report and no `sent_at`.
+        """
+        lease = backend.lease(self._grace_s)
+        async with AsyncExitStack() as stack:
+            with anyio.move_on_after(patience_s):
+                self._lane = lane = await stack.enter_async_context(lease)
+                chunk.sent_at = monotonic()
+                lane.send(job, chunk, budget_s)
+            if not chunk.sent_at:
+                return
+            with anyio.move_on_after(_WATCH_AFTER_S):
+                await self._follow(lane)
+            if lane.in_flight and self._goes_on:
+                lane.watch()
+                with anyio.move_on_after(patience_s):
+                    await self._follow(lane)
+                if lane.in_flight and self._goes_on:
+                    stack.pop_all()
+                    self.held = lease, lane
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether more of the chunk is wanted."""
+        if self.error is not None or not self.reports:
+            return self.error is None
+        last = self.reports[-1]
+        return last.refused is None and (self._may_fail or not (last.is_inline and last.outcomes().failures))
+
+    async def _follow(self, lane: Lane) -> None:
+        self._lane = lane
+        try:
+            while lane.in_flight and self._goes_on:
+                self.reports.append(await lane.receive())
+        except LaneLost:
+            if self.error is None:  # not by `stop`: the worker is gone
+                raise

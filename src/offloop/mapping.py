@@ -11,13 +11,14 @@ change while it is under way: see `shift`. A single call takes a shorter way, se
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from time import monotonic
 
 import anyio
 from anyio.abc import TaskGroup
 
 from .accounts import Accounts
+from .calling import Errand
 from .changes import Changes
 from .crew import Crew
 from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, MAX_ITEMS, may_queue_second, next_size
@@ -32,8 +33,6 @@ from .tally import Tally
 TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
 FIRST_LOOK_S = 0.010  # after so long a run is looked at for the first time, then after twice as long, and so on
 _LAST_LOOK_S = 1.0
-_PROBE_ITEMS = 1024  # enough to time items of 0.1 µs
-_PATIENCE = 1.2  # the first chunk has a budget; an item that exceeds it by so much is a long one
 
 
 class Run:
@@ -62,7 +61,7 @@ class Run:
         self._crew = Crew()
         self._porters = Porters(job, accounts, changes, self._to_encode)
         self._manned: set[tuple[Backend, int]] = set()  # the tasks that serve lanes
-        self._held: tuple[AsyncExitStack, Lane, Backend] | None = None  # a lease that `begin` leaves to `drive`
+        self._held: tuple[AbstractAsyncContextManager[Lane], Lane, Backend] | None = None  # taken on with a chunk
         self._scope: anyio.CancelScope | None = None
         self._tasks: TaskGroup | None = None
         accounts.over = self._finish
@@ -103,35 +102,20 @@ class Run:
 
     # --- entrances ---------------------------------------------------------------------------------------------------
 
-    async def begin(self, backend: Backend, budget_s: float, *, is_known: bool) -> None:
-        """Execute the first items in one turn, for about so long; what is still under way then is left to `drive`."""
-        source = self._queue.source
-        if source.n_ready == 0:
-            await source.pull(1)
-        chunk = self._take(self._options.chunk_size or (self._size(backend) if is_known else _PROBE_ITEMS))
-        if chunk is None:
+    def take_on(self, chunk: Chunk, errand: Errand, backend: Backend) -> None:
+        """Go on from where an errand has left the first items."""
+        self._queue.n_taken = len(chunk.items)
+        if not chunk.epoch:  # it was not even sent
+            self._queue.put_back(chunk)
             return
-        if backend.is_remote:
-            await pack(self._job)
-            if not encode_inline(chunk):
-                self._queue.put_back(chunk)
-                return
-        chunk.is_watched = self._cost.is_worth_watching(len(chunk.items))
-        self._crew.call(backend, 1, None)
-        with anyio.CancelScope() as self._scope:
-            async with AsyncExitStack() as stack:
-                with anyio.move_on_after(_PATIENCE * budget_s):
-                    lane = await stack.enter_async_context(backend.lease(self._options.grace_s))
-                    chunk.sent_at = monotonic()
-                    lane.send(self._job, chunk, budget_s)
-                    self._crew.start(lane, backend)
-                    stack.callback(self._crew.end, lane)
-                    await self._follow(lane, backend)
-                if not chunk.sent_at:
-                    self._queue.put_back(chunk)
-                elif lane.in_flight and self.error is None:
-                    self._held = (stack.pop_all(), lane, backend)
-            await self._porters.unpack_arrived()
+        lane: Lane | None = None
+        if errand.held is not None:
+            lease, lane = errand.held
+            self._held = (lease, lane, backend)
+            self._crew.call(backend, 1, None)
+            self._crew.start(lane, backend)
+        for report in errand.reports:
+            self._accounts.note(lane, backend, chunk, report, is_alone=True)
 
     async def drive(self, look: Callable[[], None] | None) -> None:
         """Execute all items; returns when each has its outcome, or the run has failed.
@@ -154,12 +138,11 @@ class Run:
                 self._tasks.start_soon(self._look, look)
 
     async def aclose(self) -> None:
-        """Stop what `begin` has left under way, if nobody has taken it on, and close the source."""
+        """Stop what was taken on and not driven."""
         held, self._held = self._held, None
         if held is not None:
             with anyio.CancelScope(shield=True):
-                await held[0].aclose()
-        await self._queue.source.aclose()
+                await held[0].__aexit__(None, None, None)
 
     # --- the crew ----------------------------------------------------------------------------------------------------
 
@@ -205,10 +188,6 @@ class Run:
             look()
             pause_s = min(2 * pause_s, _LAST_LOOK_S)
 
-    async def _follow(self, lane: Lane, backend: Backend) -> None:
-        while lane.in_flight and await self._step(lane, backend):
-            pass
-
     async def _serve_lane(self, backend: Backend, ordinal: int) -> None:
         """Lease a lane for a turn, again and again, while it is wanted."""
         try:
@@ -238,9 +217,11 @@ class Run:
         except OffloopError as error:  # no lane can be had
             self._accounts.fail(error)
 
-    async def _go_on(self, stack: AsyncExitStack, lane: Lane, backend: Backend) -> None:
+    async def _go_on(self, lease: AbstractAsyncContextManager[Lane], lane: Lane, backend: Backend) -> None:
         """Finish the turn on which the run began, then serve the lane like any other."""
-        async with stack:
+        async with AsyncExitStack() as stack:
+            stack.push_async_exit(lease)
+            stack.callback(self._crew.end, lane)
             await self._turn(lane, backend, 0)
         await self._serve_lane(backend, 0)
 

@@ -121,6 +121,7 @@ class Workload:
         live_workers: Worker processes that are up.
         local_backlog_s: Seconds of work that waits for the local thread.
         workers_backlog_s: Seconds of work that waits for the workers, summed over all.
+        forgone_s: Seconds that runs before have taken longer because no workers were up.
         has_crashed: Whether a worker has died under this function.
         inner: Where in its arguments the work brings parallelism of its own, for example ``rf.n_jobs=-1``.
         current: Where it executes now, or did last time; None if it never has.
@@ -142,6 +143,7 @@ class Workload:
     live_workers: int = 0
     local_backlog_s: float = 0.0
     workers_backlog_s: float = 0.0
+    forgone_s: float = 0.0
     has_crashed: bool = False
     inner: str | None = None
     current: Strategy | None = None
@@ -167,6 +169,7 @@ class Decision:
         estimated_serial_s: Estimated seconds in the local thread.
         estimated_s: Estimated seconds with the strategy chosen.
         start_cost_s: Seconds that starting workers adds to that.
+        forgone_s: Seconds that it would have taken less if workers had been up.
         platform: As `sys.platform` has it.
         requested: The strategy asked for.
         inner: Where in its arguments the work brings parallelism of its own.
@@ -187,6 +190,7 @@ class Decision:
     estimated_serial_s: float | None = None
     estimated_s: float | None = None
     start_cost_s: float = 0.0
+    forgone_s: float = 0.0
     platform: str = "linux"
     requested: Strategy = Strategy.AUTO
     inner: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -18,6 +18,7 @@ from .strategies.base import Backend
 from .wire.pickling import INLINE_BYTES, function_name, travels_by_name, wrapped
 
 UNKNOWN_S = 0.001  # what a call of unknown cost counts for in a queue: a guess, so that ten of them are worth a worker
+_NOTHING: Mapping[Backend, float] = {}
 _SIMILAR = 1.25  # a decision is used again while the cost that it rests on is within this factor
 
 
@@ -61,6 +62,7 @@ class Planner:
         self._sensed = self._host = host
         self._seen = meter.version
         self._costs = Costs()
+        self._forgone_s = 0.0  # what runs have taken longer since workers were up for the last time
         self._workers = workers
 
     @property
@@ -111,7 +113,7 @@ class Planner:
         gil_held: float | None = None,
         current: Strategy | None = None,
         own_lanes: int = 0,
-        own_s: float = 0.0,
+        own: Mapping[Backend, float] = _NOTHING,
         waited_s: float = 0.0,
     ) -> Decision:
         """Return where a run should execute.
@@ -126,14 +128,14 @@ class Planner:
             gil_held: Likewise, how the GIL is held.
             current: Where it executes now; None before it has begun.
             own_lanes: How many worker processes it has leased.
-            own_s: What it counts for itself in the backlog of where it executes now.
+            own: What it counts for itself in backlogs.
             waited_s: For how long it has waited for the local thread.
         """
         cost, options = known.cost, known.options
-        is_fresh = current is None and not (local.backlog_s or processes.backlog_s or waited_s)
+        is_fresh = current is None and not (n_done or local.backlog_s or processes.backlog_s or waited_s)
         item_s = item_s or options.item_cost_s or cost.item_s
         idle = self._workers.n_idle + own_lanes
-        facts = (n_items, options, idle, meter.version, known.inner, known.function.has_crashed)
+        facts = (n_items, options, self._forgone_s, idle, meter.version, known.inner, known.function.has_crashed)
         if is_fresh and cost.decision is not None and item_s is not None:
             then, then_s, decision = cost.decision
             if then_s / _SIMILAR < item_s < then_s * _SIMILAR and then == facts:
@@ -151,8 +153,9 @@ class Planner:
             is_light=known.is_light,
             n_features=known.n_features,
             idle_workers=idle,
-            local_backlog_s=max(0.0, local.backlog_s - own_s * (current is Strategy.SERIAL)) + waited_s,
-            workers_backlog_s=max(0.0, processes.backlog_s - own_s * (current is Strategy.PROCESSES)),
+            local_backlog_s=max(0.0, local.backlog_s - own.get(local, 0.0)) + waited_s,
+            workers_backlog_s=max(0.0, processes.backlog_s - own.get(processes, 0.0)),
+            forgone_s=self._forgone_s,
             has_crashed=known.function.has_crashed,
             inner=known.inner,
             current=current or cost.current,
@@ -162,3 +165,10 @@ class Planner:
         if is_fresh and item_s is not None:
             cost.decision = (facts, item_s, decision)
         return decision
+
+    def learn(self, decision: Decision) -> None:
+        """Take in a decision that was carried out."""
+        if decision.strategy is Strategy.PROCESSES:
+            self._forgone_s = 0.0
+        elif decision.forgone_s:
+            self._forgone_s += decision.forgone_s

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from anyio.lowlevel import current_token
 
-from .calling import Call, Errand
 from .events import WorkersCapped
-from .mapping import Run
 from .model import Decision, SessionStatistics
 from .pool.lane import WorkerLane
 from .pool.pool import Pool
@@ -19,6 +17,16 @@ from .tally import Tally
 from .telemetry import emit
 
 _MAX_DECISIONS = 128
+
+
+class Stoppable(Protocol):
+    """A run under way."""
+
+    tally: Tally
+
+    def stop(self, error: Exception) -> None:
+        """End it with this error, from its own event loop."""
+        ...
 
 
 class Records:
@@ -35,7 +43,7 @@ class Records:
 
     def __init__(self, capped: WorkersCapped | None) -> None:
         self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
-        self.runs: dict[Run | Call | Errand, Any] = {}
+        self.runs: dict[Stoppable, Any] = {}
         self.tally = Tally()
         self._capped = capped
 
@@ -49,15 +57,11 @@ class Records:
             tally.note_fallback(decision.reason)
         tell_decision(decision, options)
 
-    def begun(self, run: Run | Call | Errand) -> None:
+    def begun(self, run: Stoppable) -> None:
         """Note that a run is under way."""
         self.runs[run] = current_token().native_token
 
-    def left(self, errand: Errand) -> None:
-        """Note that something else takes on what is under way."""
-        self.runs.pop(errand, None)
-
-    def ended(self, run: Run | Call | Errand, decision: Decision, options: CallOptions, wall_s: float) -> None:
+    def ended(self, run: Stoppable, decision: Decision, options: CallOptions, wall_s: float) -> None:
         """Note what became of a run, and tell."""
         self.runs.pop(run, None)
         run.tally.note_decision(decision.strategy)

@@ -103,7 +103,7 @@ class ParallelSession:
         )
         self._state: Literal["not open", "open", "closed"] = "not open"
         limit = worker_limit(host, self.config)
-        self._processes = processes(self.config, limit, worker_environment(host.cores, limit), system)
+        self._processes = processes(self.config, limit, worker_environment(host.cores, limit, system.environ), system)
         self._threads = threads(thread_limit(host, self.config), self.config.idle_timeout_s)
         self._venues = Venues(self._threads, self._processes)
         self._is_consent = self.sources["strategy"] is not SettingSource.ENVIRONMENT

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
@@ -11,26 +9,29 @@ from typing import Any, NamedTuple
 from .accounts import Accounts
 from .calling import Call, Errand
 from .changes import Changes
-from .deciding.chunking import LOCAL_ITEMS
+from .deciding.chunking import LOCAL_ITEMS, next_size
+from .encoding import encode_inline, pack
 from .mapping import TURN_S, Run
 from .model import Decision, Reason, Strategy
 from .planning import UNKNOWN_S, Known, Planner
 from .pool.lane import WorkerLane
 from .pool.lease import PooledBackend
-from .pool.thread_lane import ThreadLane, ThreadReport
+from .pool.thread_lane import ThreadLane
 from .queueing import Queue
 from .records import Records
 from .reporting import tell_fallback
 from .results import Results
 from .sensing.meter import meter
 from .sources import Source
-from .strategies.base import Backend, Chunk, Job
+from .strategies.base import Backend, Chunk, Job, Report
 from .strategies.serial import local_thread
 from .tally import Tally
 
 _PROBE_S = 0.010  # how long unknown work runs before it is decided on
+_PROBE_ITEMS = 1024  # enough to time items of 0.1 µs
 _FIRST_S = 0.045  # how long the first chunk of known work may run: three times what it should
-_SHORT_S = 0.005  # what is estimated to take no longer is executed in one go
+_LATE = 1.2  # a chunk that takes so much longer than it may is on a long item
+_SHORT_S = 0.030  # what is estimated to take no longer is executed in one go: two chunks' work
 _PATIENCE_S = 0.010  # how long a call of unknown cost waits for the local thread
 _MAX_MOVES = 4  # how often a run may change its strategy
 _WORTH_S = 0.020  # so near its end a run doesn't move: what is on lanes already is about as much
@@ -56,83 +57,85 @@ class Steering:
         known: What is known of the work.
         venues: Where it may execute.
         records: Where decisions and counts go.
+
+    Attributes:
+        tally: Counts of what became of the items.
     """
 
     def __init__(self, planner: Planner, known: Known, venues: Venues, records: Records) -> None:
+        self.tally = Tally()
         self._planner, self._known, self._venues, self._records = planner, known, venues, records
         self._local = local_thread()
         self._decision: Decision
-        self._run: Run | Call | Errand
+        self._executor: Errand | Call | Run | None = None
         self._n_moves = 0
-        self._begun = self._moved = monotonic()
+        self._begun = self._counted_until = monotonic()
         self._queued_on: Backend | None = None
         self._queued_s = 0.0
+
+    def decide(self, n_items: int | None, **now: Any) -> Decision:
+        """Return where the run should execute, by what is known now."""
+        own = {self._queued_on: self._queued_s} if self._queued_on is not None else {}
+        return self._planner.decide(self._known, n_items, self._local, self._venues.processes, own=own, **now)
+
+    def stop(self, error: Exception) -> None:
+        """End the run with this error, from its own event loop; its items are stopped."""
+        if self._executor is not None:
+            self._executor.stop(error)
 
     @property
     def _stay(self) -> Backend | None:
         """Where items execute that can't travel; None if that would fail them."""
-        options = self._known.options
-        may_stay = options.strategy is Strategy.AUTO and self._planner.config.local == "allow"
+        may_stay = self._known.options.strategy is Strategy.AUTO and self._planner.config.local == "allow"
         return self._local if may_stay and not self._known.function.has_crashed else None
-
-    def decide(self, n_items: int | None, **now: Any) -> Decision:
-        """Return where the run should execute, by what is known now."""
-        return self._planner.decide(self._known, n_items, self._local, self._venues.processes, **now)
 
     # --- a single call -----------------------------------------------------------------------------------------------
 
     async def single(self, job: Job, args: tuple[Any, ...]) -> Any:
         """Decide on a single call, have it executed, and return its value."""
-        known, local = self._known, self._local
+        self.tally.submitted = 1
         self._decision = self.decide(1)
-        backend = self._backend()
-        waits = self._decision.reason is Reason.MEASURING and backend is local and local.backlog_s > 0
-        if backend is local and not waits:
-            return await self._single_here(job, args)
-        self._run = call = Call(job, args, known.options, known.cost, self._stay, self._fell_back)
-        self._settle(self._decision)
-        is_undisturbed = not backend.backlog_s
-        with self._registered():
+        self._records.begun(self)
+        try:
+            self._settle(self._decision)
+            backend = self._backend()
+            job = self._fitting(job)
+            waits = self._decision.reason is Reason.MEASURING and backend is self._local and self._local.backlog_s > 0
+            if backend is self._local and not waits:
+                return await self._single_here(job, args)
+            return await self._single_anywhere(job, args, backend, waits)
+        finally:
+            self._end()
+
+    async def _single_here(self, job: Job, args: tuple[Any, ...]) -> Any:
+        cost, chunk = self._known.cost, Chunk(0, (args,))
+        chunk.is_watched = cost.is_worth_watching(1)
+        self._queue_on(self._local, cost.item_s or UNKNOWN_S)
+        errand = self._executor = Errand(self._known.options)
+        await errand.execute(self._local, job, chunk, 0.0)
+        report = errand.reports[0]
+        error = report.refused.error if report.refused is not None else report.outcomes().failures.get(0)
+        if error is not None:
+            self.tally.failed = 1
+            raise error
+        self._learn_at_once(1, report)
+        return report.outcomes().values[0]
+
+    async def _single_anywhere(self, job: Job, args: tuple[Any, ...], backend: Backend, waits: bool) -> Any:
+        known, is_undisturbed = self._known, not backend.backlog_s
+        self._executor = call = Call(job, args, known.options, known.cost, self.tally, self._stay, self._fell_back)
+        self._queue_on(backend, known.cost.item_s or UNKNOWN_S)
+        begun = monotonic()
+        if not await call.execute(backend, _PATIENCE_S if waits else None):
+            self._settle(self.decide(1, waited_s=2 * _PATIENCE_S))
+            backend = self._backend()
             self._queue_on(backend, known.cost.item_s or UNKNOWN_S)
-            begun = monotonic()
-            if not await call.execute(backend, _PATIENCE_S if waits else None):
-                self._settle(self.decide(1, waited_s=2 * _PATIENCE_S))
-                backend = self._backend()
-                self._queue_on(backend, known.cost.item_s or UNKNOWN_S)
-                await call.execute(backend)
-            if is_undisturbed and backend is self._venues.processes and call.tally.completed:
-                meter.tripped(monotonic() - begun - call.tally.busy_s)
+            await call.execute(backend)
+        if is_undisturbed and backend is self._venues.processes and self.tally.completed:
+            meter.tripped(monotonic() - begun - self.tally.busy_s)
         if call.error is not None:
             raise call.error
         return call.value
-
-    async def _single_here(self, job: Job, args: tuple[Any, ...]) -> Any:
-        """Execute a single call in the local thread."""
-        tally, cost, chunk = Tally(), self._known.cost, Chunk(0, (args,))
-        chunk.is_watched = cost.is_worth_watching(1)
-        tally.submitted = 1
-        errand = Errand(tally)
-        try:
-            report = (await self._errand(errand, job, chunk, 0.0))[0]
-            error = report.refused.error if report.refused is not None else report.failures.get(0)
-            if error is not None:
-                tally.failed = 1
-                raise error
-            tally.completed, tally.busy_s = 1, report.elapsed_s
-            cost.executed(1, report.elapsed_s, report.measured.longest_s, is_remote=False)
-            if report.measured.gil_held is not None:
-                cost.watched(report.measured.gil_held, report.measured.stall_s)
-        finally:
-            self._end(errand)
-        return report.values[0]
-
-    async def _errand(self, errand: Errand, job: Job, chunk: Chunk, budget_s: float) -> list[ThreadReport]:
-        """Execute a chunk in the local thread and return what was told of it."""
-        self._run = errand
-        self._settle(self._decision)
-        self._records.begun(errand)
-        self._queue_on(self._local, self._backlog_s(errand.tally.submitted))
-        return await errand.execute(self._local, job, chunk, budget_s, self._known.options)
 
     # --- a map -------------------------------------------------------------------------------------------------------
 
@@ -146,17 +149,77 @@ class Steering:
         Returns:
             The results, in the order of the items.
         """
-        known = self._known
-        n_items = source.remaining
-        self._decision = decision = self.decide(n_items)
-        is_short = decision.reason is Reason.TOO_SMALL and (decision.estimated_s or 1.0) <= _SHORT_S
-        told: tuple[Chunk, list[ThreadReport]] | None = None
-        if is_short and source.n_ready is None:
-            chunk = Chunk(0, source.take(known.options.chunk_size or LOCAL_ITEMS))
-            reports = await self._at_once(job, chunk, n_items)
-            if reports[0].is_last and len(reports[0].values) == n_items:
-                return reports[0].values
-            told = chunk, reports
+        self._decision = self.decide(source.remaining)
+        self._records.begun(self)
+        try:
+            return await self._map(self._fitting(job), source)
+        finally:
+            try:
+                if source.n_ready is not None:
+                    await source.aclose()
+            finally:
+                self._end()
+
+    async def _map(self, job: Job, source: Source) -> list[Any]:
+        options, n_items = self._known.options, source.remaining
+        is_measured = self._decision.reason is Reason.MEASURING
+        if not is_measured:
+            self._settle(self._decision)
+        errand: Errand | None = None
+        chunk: Chunk | None = None
+        if is_measured or self._decision.strategy is Strategy.SERIAL:
+            chunk = await self._first_chunk(job, source, is_measured)
+        if chunk is not None:
+            errand = self._executor = Errand(options)
+            await self._open(errand, job, chunk, is_measured)
+            report = errand.reports[0] if errand.reports else None
+            if report is not None and _is_all(report, chunk) and source.is_exhausted:
+                self._learn_at_once(report.n_items, report)
+                if is_measured:
+                    self._settle_done(report.n_items)
+                return report.outcomes().values
+        return await self._map_the_rest(job, source, n_items, chunk, errand, is_measured)
+
+    async def _first_chunk(self, job: Job, source: Source, is_measured: bool) -> Chunk | None:
+        """Return the items that show what the others will be like; None if none can be had at once."""
+        if source.n_ready == 0:
+            await source.pull(1)
+        options = self._known.options
+        size = options.chunk_size
+        if size is None and is_measured:
+            size = _PROBE_ITEMS
+        elif size is None:
+            is_short = (self._decision.estimated_s or 1.0) <= _SHORT_S
+            size = LOCAL_ITEMS if is_short else next_size(self._known.cost.item_s, source.remaining, 1, LOCAL_ITEMS)
+        if self._backend().is_remote:
+            await pack(job)
+        items = source.take(size)
+        return Chunk(0, items) if items else None
+
+    async def _open(self, errand: Errand, job: Job, chunk: Chunk, is_measured: bool) -> None:
+        """Execute the first items, and see how long they take."""
+        backend = self._backend()
+        self.tally.submitted = len(chunk.items)
+        self._queue_on(backend, self._backlog_s(len(chunk.items)))
+        if backend.is_remote and not encode_inline(chunk):
+            return
+        if is_measured:
+            chunk.is_watched = backend.is_remote
+            await errand.execute_patiently(backend, job, chunk, _PROBE_S, _LATE * _PROBE_S)
+        else:
+            await errand.execute(backend, job, chunk, _FIRST_S)
+
+    async def _map_the_rest(
+        self,
+        job: Job,
+        source: Source,
+        n_items: int | None,
+        chunk: Chunk | None,
+        errand: Errand | None,
+        is_measured: bool,
+    ) -> list[Any]:
+        """Go on where the first items have not been all, or did not just return."""
+        known, stay = self._known, self._stay
         queue, changes, results = Queue(source), Changes(), Results(n_items)
         accounts = Accounts(
             job,
@@ -164,88 +227,53 @@ class Steering:
             queue,
             results.take_in,
             known.cost,
-            may_stay=self._stay is not None,
+            self.tally,
+            may_stay=stay is not None,
             fell_back=self._fell_back,
             changed=changes.notify,
         )
-        if told is not None:
-            chunk, reports = told
-            queue.n_taken = accounts.tally.submitted = len(chunk.items)
-            for report in reports:
-                accounts.note(None, self._local, chunk, report, is_alone=True)
-        if told is not None and accounts.is_over:
-            self._end(Errand(accounts.tally))
-        else:
-            await self._at_length(Run(job, known.options, queue, accounts, changes, self._stay))
+        run = self._executor = Run(job, known.options, queue, accounts, changes, stay)
+        try:
+            if chunk is not None and errand is not None:
+                run.take_on(chunk, errand, self._backend())
+            if is_measured:
+                self._settle_measured(run)
+            if not run.is_over:
+                self._move(run)
+                is_open = known.options.strategy is Strategy.AUTO and self._decision.reason in _REVISABLE
+                await run.drive(partial(self._look, run) if is_open else None)
+        finally:
+            await run.aclose()
         if accounts.error is not None:
             raise accounts.error
-        return results.in_order(accounts.tally.submitted, known.options)
+        return results.in_order(self.tally.submitted, known.options)
 
-    async def _at_once(self, job: Job, chunk: Chunk, n_items: int | None) -> list[ThreadReport]:
-        """Execute what should be over in no time, and return what was told of it; that is all, if there is one report."""
-        tally = Tally()
-        tally.submitted = len(chunk.items)
-        errand = Errand(tally)
-        try:
-            reports = await self._errand(errand, job, chunk, _FIRST_S)
-        except BaseException:
-            self._end(errand)
-            raise
-        report = reports[0]
-        if report.is_last and len(report.values) == n_items:
-            tally.completed, tally.busy_s = len(report.values), report.elapsed_s
-            self._known.cost.executed(tally.completed, report.elapsed_s, report.measured.longest_s, is_remote=False)
-            self._end(errand)
-        else:
-            self._records.left(errand)
-        return reports
+    def _settle_measured(self, run: Run) -> None:
+        """Decide by the first items."""
+        if run.is_over:
+            self._settle_done(run.n_items)
+            return
+        n_done, item_s, gil_held = run.progress()
+        learned_s = self._known.cost.item_s
+        self._settle(self.decide(run.n_items, n_done=n_done, item_s=learned_s or item_s, gil_held=gil_held))
 
-    async def _at_length(self, run: Run) -> None:
-        """Execute with as many lanes as pay, as they turn out to pay."""
-        self._run = run
-        is_measured = self._decision.reason is Reason.MEASURING
-        if not is_measured:
-            self._settle(self._decision)
-        with self._registered():
-            try:
-                if is_measured or self._decision.strategy is Strategy.SERIAL:
-                    await self._begin(run, is_measured)
-                if not run.is_over:
-                    self._move(run)
-                    is_open = self._known.options.strategy is Strategy.AUTO and self._decision.reason in _REVISABLE
-                    await run.drive(partial(self._look, run) if is_open else None)
-            finally:
-                await run.aclose()
-
-    async def _begin(self, run: Run, is_measured: bool) -> None:
-        """Execute the first items, and decide by them if that has not been done."""
-        is_known = self._known.cost.item_s is not None
-        self._queue_on(self._backend(), self._backlog_s(run.n_items))
-        await run.begin(self._backend(), _FIRST_S if is_known else _PROBE_S, is_known=is_known)
-        if is_measured:
-            n_done, item_s, gil_held = run.progress()
-            learned_s = self._known.cost.item_s
-            self._settle(self.decide(run.n_items, n_done=n_done, item_s=learned_s or item_s, gil_held=gil_held))
+    def _settle_done(self, n_items: int | None) -> None:
+        """Record where work was done that turned out to be over with the first items."""
+        self._settle(self.decide(n_items, n_done=n_items or 0, current=self._decision.strategy))
 
     def _look(self, run: Run) -> None:
         """Decide anew by how the run goes, and move it if that says otherwise."""
-        known = self._known
-        if run.tally.crashes:
+        known, current = self._known, self._decision.strategy
+        if self.tally.crashes:
             known.function.has_crashed = True
         n_done, item_s, gil_held = run.progress()
         learned_s = known.cost.item_s
-        current = self._decision.strategy
         if learned_s is not None and item_s is not None:
             is_other = not learned_s / _OTHERWISE < item_s < learned_s * _OTHERWISE
             item_s = item_s if is_other and current is not Strategy.THREADS else learned_s
+        own_lanes = run.n_leased(self._venues.processes)
         decision = self.decide(
-            run.n_items,
-            n_done=n_done,
-            item_s=item_s,
-            gil_held=gil_held,
-            current=current,
-            own_lanes=run.n_leased(self._venues.processes),
-            own_s=self._queued_s,
+            run.n_items, n_done=n_done, item_s=item_s, gil_held=gil_held, current=current, own_lanes=own_lanes
         )
         grows = decision.strategy is current and decision.workers > self._decision.workers
         is_worth_it = (decision.estimated_serial_s or 0.0) > _WORTH_S and self._n_moves < _MAX_MOVES
@@ -265,7 +293,12 @@ class Steering:
 
     # --- before and after --------------------------------------------------------------------------------------------
 
-    def _backend(self) -> Backend:
+    def _fitting(self, job: Job) -> Job:
+        """Return the job as it should execute by what was decided."""
+        is_alone = self._decision.reason is Reason.INNER_PARALLELISM and self._backend().is_remote
+        return job.alone() if is_alone else job
+
+    def _backend(self) -> PooledBackend[Any]:
         if self._decision.strategy is Strategy.PROCESSES:
             return self._venues.processes
         return self._venues.threads if self._decision.strategy is Strategy.THREADS else self._local
@@ -284,41 +317,45 @@ class Steering:
             backend.backlog_s += seconds
 
     def _settle(self, decision: Decision) -> None:
-        self._decision = decision
         self._count_capacity()
-        self._records.decided(decision, self._known.options, self._run.tally)
+        self._decision = decision
+        self._records.decided(decision, self._known.options, self.tally)
 
     def _count_capacity(self) -> None:
         """Add up what the lanes that took part could have worked."""
         now = monotonic()
-        lanes = self._run.n_lanes or self._decision.workers
-        self._run.tally.capacity_s += (now - self._moved) * lanes
-        self._moved = now
+        lanes = self._executor.n_lanes if self._executor is not None else self._decision.workers
+        self.tally.capacity_s += (now - self._counted_until) * lanes
+        self._counted_until = now
 
     def _fell_back(self, reason: Reason, error: BaseException, n_items: int | None) -> None:
         tell_fallback(self._known.name, Strategy.PROCESSES, Strategy.SERIAL, reason, error, n_items)
 
-    @contextmanager
-    def _registered(self) -> Iterator[None]:
-        """Keep the books of the run, whatever becomes of it."""
-        run, cost = self._run, self._known.cost
-        self._records.begun(run)
-        try:
-            yield
-        except BaseException:
-            self._end(run)
-            raise
-        self._end(run)
-        tally, decision = run.tally, self._decision
-        if run.error is None and not (tally.failed or tally.cancelled) and not self._n_moves:
-            if decision.estimated_s is not None:
-                cost.took(decision.strategy, decision.estimated_s, monotonic() - self._begun)
-            cost.current = decision.strategy
+    def _learn_at_once(self, n_items: int, report: Report) -> None:
+        """Take in a report that is all there is to tell."""
+        measured, cost = report.measured, self._known.cost
+        self.tally.completed, self.tally.busy_s = n_items, report.elapsed_s
+        is_remote = self._decision.strategy is Strategy.PROCESSES
+        cost.executed(n_items, report.elapsed_s, measured.longest_s, is_remote=is_remote)
+        if measured.gil_held is not None:
+            cost.watched(measured.gil_held, measured.stall_s)
 
-    def _end(self, run: Run | Call | Errand) -> None:
+    def _end(self) -> None:
         self._queue_on(None)
-        function = self._known.function
-        function.has_crashed = function.has_crashed or bool(run.tally.crashes)
-        function.was_remote = function.was_remote or self._decision.strategy is Strategy.PROCESSES
+        known, tally, decision = self._known, self.tally, self._decision
+        function = known.function
+        function.has_crashed = function.has_crashed or tally.crashes > 0
+        function.was_remote = function.was_remote or decision.strategy is Strategy.PROCESSES
         self._count_capacity()
-        self._records.ended(run, self._decision, self._known.options, monotonic() - self._begun)
+        wall_s = monotonic() - self._begun
+        if tally.completed == tally.submitted and not self._n_moves:
+            if decision.estimated_s is not None:
+                known.cost.took(decision.strategy, decision.estimated_s, wall_s)
+            known.cost.current = decision.strategy
+        self._planner.learn(decision)
+        self._records.ended(self, decision, known.options, wall_s)
+
+
+def _is_all(report: Report, chunk: Chunk) -> bool:
+    """Whether a report is all there is to tell of a chunk: every item has returned."""
+    return report.is_last and report.is_inline and report.n_items == len(chunk.items) and report.refused is None

@@ -240,7 +240,7 @@ def set_on_purpose() -> None:
 
 def test_one_list_of_variables() -> None:
     """What a worker's environment limits is what can be lifted in it."""
-    assert {*THREAD_VARIABLES, JOBLIB_CORES} <= worker_environment(4, 2).keys()
+    assert {*THREAD_VARIABLES, JOBLIB_CORES} <= worker_environment(4, 2, {}).keys()
 
 
 async def test_variables(session: offloop.ParallelSession) -> None:

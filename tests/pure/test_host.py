@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from offloop.inner_threads import ALL_CORES, USER_THREADS
 from offloop.model import Host
 from offloop.sensing.cgroups import Group, groups
 from offloop.sensing.host import sense_host, worker_environment
@@ -301,8 +302,31 @@ def test_the_real_machine_is_sensed() -> None:
 @pytest.mark.parametrize(("cores", "workers", "threads"), [(8, 2, "4"), (8, 3, "2"), (2, 4, "1"), (1, 1, "1")])
 def test_workers_share_the_cores(cores: int, workers: int, threads: str) -> None:
     """Every library with threads of its own gets cores ÷ workers of them, and at least one."""
-    environ = worker_environment(cores, workers)
+    environ = worker_environment(cores, workers, {})
+    assert environ.pop(ALL_CORES) == str(cores)
+    assert environ.pop(USER_THREADS) == ""
     assert set(environ.values()) == {threads}
     libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "RAYON")
     assert {f"{name}_NUM_THREADS" for name in libraries} < set(environ)
     assert {"BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "POLARS_MAX_THREADS", "LOKY_MAX_CPU_COUNT"} < set(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable", "threads"),
+    [
+        ({"OMP_NUM_THREADS": "1"}, "OMP_NUM_THREADS", "1"),
+        ({"OMP_NUM_THREADS": "1"}, "OPENBLAS_NUM_THREADS", "1"),
+        ({"OMP_NUM_THREADS": "1"}, "POLARS_MAX_THREADS", "4"),
+        ({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "3"}, "MKL_NUM_THREADS", "3"),
+        ({"OMP_NUM_THREADS": "3,2"}, "OMP_NUM_THREADS", "3"),
+        ({"OMP_NUM_THREADS": "64"}, "OMP_NUM_THREADS", "4"),
+        ({"OMP_NUM_THREADS": "many"}, "OMP_NUM_THREADS", "4"),
+        ({"OMP_NUM_THREADS": "0"}, "OMP_NUM_THREADS", "4"),
+    ],
+)
+def test_fewer_threads_of_the_users_own_hold(environ: dict[str, str], variable: str, threads: str) -> None:
+    """Where the user has set fewer threads than a worker's share, that holds, also for libraries that go by OpenMP's."""
+    made = worker_environment(8, 2, environ)
+    assert made[variable] == threads
+    assert made["LOKY_MAX_CPU_COUNT"] == "4"
+    assert all(f"{name}={value}" in made[USER_THREADS].split() for name, value in environ.items() if value[0] in "136")

@@ -9,7 +9,7 @@ BUDGET_S = 3 * TARGET_S  # a chunk that runs longer was misjudged; it hands the 
 FLOOR_S = 0.001  # less work than this is not worth a round trip of its own, so the last chunks are of this size
 SHARES = 4  # a chunk is at most this part of what each worker still has to do, so that all finish together
 MAX_ITEMS = 1 << 14  # more are not pickled on the loop, see wire/pickling.py
-LOCAL_ITEMS = 1 << 17  # to a thread nothing is pickled: 15 ms of items of 0.1 µs
+LOCAL_ITEMS = 1 << 20  # to a thread nothing is pickled, so that time alone is the limit
 
 
 def next_size(item_s: float | None, remaining: int | None, lanes: int, most: int = MAX_ITEMS) -> int:

@@ -23,7 +23,7 @@ _MISS = 3.0  # an estimate that is off by this factor was wrong, not just noisy
 _MISSES = 2  # so many in a row, and what was learned is forgotten
 _TELLING_S = 0.002  # a shorter run tells more about the noise than about the model
 _BIAS_MEMORY = 0.7  # a guess, like Pace's
-_BIAS_RANGE = (0.7, 3.0)
+_BIAS_RANGE = (1.0, 3.0)  # what was through sooner than estimated needs no correction: it would invite noise
 
 
 @dataclass(slots=True, eq=False)

@@ -44,6 +44,8 @@ def _by_rule(
     """Return what is settled without an estimate."""
     if work.n_items == 0:
         return SERIAL, Reason.NO_ITEMS, 1
+    if work.n_done and work.n_done == work.n_items and options.strategy is Strategy.AUTO:
+        return work.current or SERIAL, Reason.TOO_SMALL, 1
     if host.is_off:
         return SERIAL, Reason.OPERATOR_OFF, 1
     if host.is_worker:
@@ -95,7 +97,7 @@ def _by_estimate(
         strategy, chosen, reason = PROCESSES, processes, leaving
     else:
         to_beat_s = serial.seconds * _head_start(work, config)
-        if options.thread_safe and threads.seconds <= to_beat_s:
+        if options.thread_safe and threads.workers > 1 and threads.seconds <= to_beat_s:
             strategy, chosen, to_beat_s = THREADS, threads, threads.seconds
         if processes.seconds <= to_beat_s and _may_pay(host, work):
             strategy, chosen = PROCESSES, processes
@@ -114,6 +116,7 @@ def _by_estimate(
         estimated_serial_s=serial.seconds,
         estimated_s=chosen.seconds,
         start_cost_s=chosen.start_s,
+        forgone_s=_forgone_s(config, serial, processes) if reason is Reason.TOO_SMALL else 0.0,
         hint=None if options.thread_safe else _thread_hint(host, work, config, chosen, threads),
     )
 
@@ -127,6 +130,12 @@ def _head_start(work: Workload, config: ParallelConfig) -> float:
     if work.current not in (THREADS, PROCESSES):
         return 1 / config.min_speedup
     return config.min_speedup if work.n_done else 1.0
+
+
+def _forgone_s(config: ParallelConfig, serial: Estimate, processes: Estimate) -> float:
+    """Return what the local thread takes longer than workers would that were up, where they would pay then."""
+    warm_s = processes.seconds - processes.start_s
+    return serial.seconds - warm_s if processes.start_s > 0 and serial.seconds >= config.min_speedup * warm_s else 0.0
 
 
 def _may_pay(host: Host, work: Workload) -> bool:

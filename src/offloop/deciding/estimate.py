@@ -111,6 +111,8 @@ def _start_s(host: Host, work: Workload, warm_s: float, lanes: int, may_bridge: 
     """Return how much later all is done because not all workers are up.
 
     Until they are, those that are up work, and the local thread if it may; what they do by then needn't be done any more.
+    What runs before have forgone for want of workers is taken off: like skis, they are bought once renting has cost as
+    much, so that both together never cost more than twice the best (Karlin et al., 1988).
     """
     up = min(work.idle_workers, lanes)
     if up >= lanes:
@@ -118,5 +120,7 @@ def _start_s(host: Host, work: Workload, warm_s: float, lanes: int, may_bridge: 
     going_on = up + BRIDGE * may_bridge
     total_s = warm_s * lanes
     if total_s <= host.worker_start_s * going_on:  # done before the others are up
-        return total_s / going_on - warm_s
-    return host.worker_start_s * (1 - going_on / lanes)
+        start_s = total_s / going_on - warm_s
+    else:
+        start_s = host.worker_start_s * (1 - going_on / lanes)
+    return max(0.0, start_s - work.forgone_s)

@@ -303,6 +303,13 @@ class WorkerLane:
         """Nothing can be seen of it from here before the chunk is over."""
         return None
 
+    def watch(self) -> None:
+        """Do nothing: a worker watches if the chunk says so when it is sent."""
+
+    def break_off(self) -> None:
+        """End the worker: `receive` then tells of its death."""
+        self.worker.kill()
+
     def retire(self) -> None:
         """Let nothing more be sent; see `Lane`."""
         self._is_retired = True

@@ -95,7 +95,7 @@ class ThreadLane:
         self._parking: _Parking | None = None
         self._is_retired = False
         self._is_broken_off = False
-        self.watch: GilWatch | None = None  # of the chunk that the thread is on, or was on last
+        self._watch: GilWatch | None = None
         self._idle_timeout_s, self._on_idle = idle_timeout_s, on_idle
         self.nested: Any = None  # where a run that an item of this thread starts finds its own local thread
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -107,7 +107,7 @@ class ThreadLane:
         chunk.epoch = self._epoch
         self.in_flight.append(chunk)
         if chunk.is_watched:
-            self.watch = None
+            self.watch()
         self._orders.put(_Order(job, chunk, self._epoch, budget_s, self.loop))
 
     async def receive(self) -> ThreadReport:
@@ -122,7 +122,16 @@ class ThreadLane:
         report = self._reports.popleft()
         if report.is_last:
             self.in_flight.popleft()
+            if self._watch is not None:
+                measured = Measured(report.measured.longest_s, self._watch.stop(), self._watch.stall_s)
+                self._watch = None
+                return report._replace(measured=measured)
         return report
+
+    def watch(self) -> None:
+        """See how the GIL is held from now on until the end of the chunk; see `Lane`."""
+        if self._watch is None:
+            self._watch = GilWatch()
 
     def _arrived(self, loop: Any) -> None:
         """Wake the holder, on its own event loop: a late call may find that another loop holds the lane by now."""
@@ -165,7 +174,7 @@ class ThreadLane:
     @property
     def gil_held(self) -> float | None:
         """Share of the time that the GIL has been held by a watched chunk under way; see `Lane`."""
-        return self.watch.held if self.watch is not None else None
+        return self._watch.held if self._watch is not None else None
 
     def retire(self) -> None:
         """Let nothing more be sent; see `Lane`."""
@@ -174,6 +183,9 @@ class ThreadLane:
     def kill(self) -> None:
         """Let the thread end once its item does; it can't be killed."""
         self.retire()
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
         self._words[status_page.CANCEL] = self._epoch
         self._orders.put(None)
 
@@ -227,7 +239,6 @@ class _Execution:
         except Exception as error:
             self.give_up(error)
             return
-        self._lane.watch = watch = GilWatch() if chunk.is_watched else None
         rest = execute(
             job.fn,
             chunk.items,
@@ -236,9 +247,8 @@ class _Execution:
             budget_ns=int(budget_s * 1e9),
             task=Task(self._words, epoch, state, False),
             emit=self,
-            watch=watch,
         )
-        measured = Measured(rest.longest_ns / 1e9, rest.gil_held, rest.stall_ns / 1e9)
+        measured = Measured(rest.longest_ns / 1e9)
         self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True, measured))
 
     def give_up(self, error: BaseException) -> None:

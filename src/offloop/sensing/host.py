@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ..inner_threads import ALL_CORES, FOLLOW_OMP, JOBLIB_CORES, THREAD_VARIABLES, USER_THREADS
 from ..model import Host
 from .cgroups import Group, groups
 from .foreign_pool import foreign_pool
@@ -14,17 +15,6 @@ from .system import System
 _CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "JENKINS_URL", "TEAMCITY_VERSION", "TF_BUILD")
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
-# Thread counts of libraries that bring threads of their own; each is read once, when the library is loaded.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-    "RAYON_NUM_THREADS",
-)
 
 
 def sense_host(system: System, *, is_worker: bool, is_off: bool, lifts_ci: bool) -> Host:
@@ -106,7 +96,29 @@ def _is_ci(environ: Mapping[str, str]) -> bool:
     return any(environ.get(name, "").strip().lower() not in _FALSE for name in names)
 
 
-def worker_environment(cores: int, workers: int) -> dict[str, str]:
-    """Return variables that keep workers × their libraries' threads within the cores."""
-    threads = str(max(1, cores // workers))
-    return {**dict.fromkeys(_THREAD_VARIABLES, threads), "LOKY_MAX_CPU_COUNT": threads}
+def worker_environment(cores: int, workers: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that keep workers × their libraries' threads within the cores.
+
+    Where the user has set fewer threads, that holds.
+
+    Args:
+        cores: How many cores there are to use.
+        workers: How many workers share them.
+        environ: The environment of this process, which is the user's.
+    """
+    share = max(1, cores // workers)
+    own = {name: count for name in THREAD_VARIABLES if (count := _first_number(environ.get(name, ""))) is not None}
+    omp = own.get("OMP_NUM_THREADS", share)
+    counts = {name: min(share, own.get(name, omp if name in FOLLOW_OMP else share)) for name in THREAD_VARIABLES}
+    return {
+        **{name: str(count) for name, count in counts.items()},
+        JOBLIB_CORES: str(share),
+        ALL_CORES: str(cores),
+        USER_THREADS: " ".join(f"{name}={environ[name].strip()}" for name in own),
+    }
+
+
+def _first_number(text: str) -> int | None:
+    """Return the first of the numbers, of which there may be one for each level of nesting."""
+    first = text.partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
+from ..wire.frames import Flag
 from ..wire.pickling import PackedFunction
 
 
@@ -48,6 +49,12 @@ class Job:
         self.packed: PackedFunction | None = None
         self.by_value = False
         self._n_stale = 0
+
+    def alone(self) -> Job:
+        """Return the same job for one lane that has all the cores to itself."""
+        job = Job(self.run, self.fn, self.name, self.flags | Flag.ALONE, self.initializer)
+        job.packed = self.packed
+        return job
 
     def distrust_name(self) -> None:
         """Note that the function's name leads to other code in a worker.
@@ -234,6 +241,14 @@ class Lane(Protocol):
 
     async def abandon(self, grace_s: float) -> bool:
         """Stop what is in flight and say whether the lane may be leased again."""
+        ...
+
+    def watch(self) -> None:
+        """See how the GIL is held from now on until the end of the chunk that is first in flight, where it can be seen."""
+        ...
+
+    def break_off(self) -> None:
+        """Have `receive` raise LaneLost instead of waiting on, where what is in flight can't be ended by `kill`."""
         ...
 
     def retire(self) -> None:

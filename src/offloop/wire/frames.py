@@ -45,6 +45,7 @@ class Flag:
     STAR: Final = 4  # each item is a tuple of arguments
     SEEDED: Final = 8  # the function takes (index, item)
     WATCH: Final = 16  # tell how the GIL was held meanwhile
+    ALONE: Final = 32  # the libraries that it uses may take all cores
 
 
 class Refusal:

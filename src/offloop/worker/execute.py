@@ -17,8 +17,8 @@ from .task import Task, current
 _SPREAD = Flag.STAR | Flag.SEEDED
 _LOOK_NS = 20_000
 _TINY_LOOK = 8  # so many items between two looks, and the next ones run without a look at the clock in between
-_TINY_GROWTH = 3  # how many times as many
-FLUSH_NS = 20_000_000  # outcomes of a long chunk leave at least so often, so that a crash loses little
+_TINY_NS = 200_000  # for about so long: a cancel waits no longer
+FLUSH_NS = 20_000_000  # outcomes of a long chunk leave a worker at least so often, so that a crash loses little
 
 
 class Rest(NamedTuple):
@@ -97,18 +97,19 @@ def execute(
             if now >= look_at:
                 if words[CANCEL] >= epoch or (budget_ns and now - begun > budget_ns):
                     break
-                if now - flushed > FLUSH_NS and values:
+                if task.in_worker and now - flushed > FLUSH_NS and values:
                     emit.values(first, values, now - begun)
                     first += len(values)
                     values = []
                     flushed = now
                 if index - looked > _TINY_LOOK and not spread:
-                    tiny = _TINY_GROWTH * (index - looked) * _LOOK_NS // (now - look_at + _LOOK_NS)
+                    tiny = (index - looked) * _TINY_NS // (now - look_at + _LOOK_NS)
                 looked = index
                 look_at = now + _LOOK_NS
             try:
                 if tiny:
-                    _execute_tiny(fn, islice(calls, tiny), values, words if task.in_worker else None, base + index)
+                    tiny = min(tiny, end - index)
+                    _execute_tiny(fn, calls, values, words if task.in_worker else None, base + index, tiny)
                     value = values.pop()
                 else:
                     words[ITEM] = base + index
@@ -142,7 +143,7 @@ def execute(
 
 
 def _execute_tiny(
-    fn: Callable[[Any], Any], calls: Any, values: list[Any], words: memoryview | None, word: int
+    fn: Callable[[Any], Any], calls: Any, values: list[Any], words: memoryview | None, word: int, count: int
 ) -> None:
     """Execute items that take about a microsecond each, with next to nothing between them.
 
@@ -150,10 +151,10 @@ def _execute_tiny(
     """
     append = values.append
     if words is None:
-        for item in calls:
+        for item in islice(calls, count):
             append(fn(item))
         return
-    for item in calls:
+    for item in islice(calls, count):
         words[ITEM] = word
         word += 1
         append(fn(item))

@@ -8,20 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-JOBLIB_CORES = "LOKY_MAX_CPU_COUNT"  # joblib and loky read it at every call, libraries in C theirs only as they load
-
-# A worker starts with each of these at its share of the cores; see `worker_environment` in sensing/host.py.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-    "RAYON_NUM_THREADS",
-)
-USER_THREADS = "_OFFLOOP_USER_THREADS"  # what the user's own environment says of them: NAME=value, separated by spaces
+from ..inner_threads import ALL_CORES, JOBLIB_CORES, THREAD_VARIABLES, USER_THREADS
 
 # Whoever brings a BLAS or an OpenMP into a process is nearly always one of these, or has imported one of them.
 _BRINGERS = ("numpy", "scipy", "sklearn", "torch", "lightgbm", "xgboost", "faiss", "cv2")
@@ -73,6 +60,11 @@ def inner_threads(n: int) -> Iterator[None]:
             count = counts.get(pool.name, share)
             if count is not None and count != pool.count:
                 pool.set(count)
+
+
+def all_cores() -> int:
+    """Return how many cores a chunk that runs alone in this worker may use."""
+    return int(os.environ.get(ALL_CORES, "1"))
 
 
 def _share() -> int | None:

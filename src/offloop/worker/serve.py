@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from ..errors import WorkerInitError
@@ -36,7 +37,7 @@ from . import task as this_task
 from .execute import Rest, execute
 from .gil import GilWatch
 from .lifeline import arm
-from .limits import limit_loaded
+from .limits import all_cores, inner_threads, limit_loaded
 from .task import Task
 
 _BROKEN = 70  # exit code of a worker whose own code failed: EX_SOFTWARE of sysexits.h
@@ -226,16 +227,17 @@ class Worker:
             return
         self._fn = fn
         try:
-            rest = execute(
-                fn,
-                items,
-                start=header.start,
-                flags=header.flags,
-                budget_ns=header.duration_ns,
-                task=Task(self._words, header.epoch, self._state, True),
-                emit=self,
-                watch=GilWatch() if header.flags & Flag.WATCH else None,
-            )
+            with inner_threads(all_cores()) if header.flags & Flag.ALONE else nullcontext():
+                rest = execute(
+                    fn,
+                    items,
+                    start=header.start,
+                    flags=header.flags,
+                    budget_ns=header.duration_ns,
+                    task=Task(self._words, header.epoch, self._state, True),
+                    emit=self,
+                    watch=GilWatch() if header.flags & Flag.WATCH else None,
+                )
         finally:
             _flush_output()
         self._finish(rest)
