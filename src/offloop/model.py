@@ -109,6 +109,7 @@ class Workload:
         n_items: How many items there are; None where it isn't known.
         n_done: How many of them have their outcome already.
         item_s: Seconds per item in one thread, measured or as the caller says; None where it isn't known.
+        remote_item_s: Seconds per item in a worker, beside the others; None: as `item_s`.
         longest_s: Seconds that the longest item took; None where it isn't known.
         gil_held: Share of the time that the GIL is held, 0 to 1; None where it isn't known.
         payload_bytes: Bytes that an item brings with it.
@@ -132,6 +133,7 @@ class Workload:
     n_items: int | None
     n_done: int = 0
     item_s: float | None = None
+    remote_item_s: float | None = None
     longest_s: float | None = None
     gil_held: float | None = None
     payload_bytes: float = 0.0

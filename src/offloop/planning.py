@@ -145,6 +145,7 @@ class Planner:
             n_items=n_items,
             n_done=n_done,
             item_s=item_s,
+            remote_item_s=cost.remote.item_s if item_s == cost.item_s else None,
             longest_s=cost.longest_s or None,
             gil_held=cost.gil_held if gil_held is None else gil_held,
             payload_bytes=options.item_bytes or cost.payload_bytes or known.payload_bytes,

@@ -268,9 +268,12 @@ class Steering:
             known.function.has_crashed = True
         n_done, item_s, gil_held = run.progress()
         learned_s = known.cost.item_s
-        if learned_s is not None and item_s is not None:
+        if current is Strategy.THREADS and item_s is not None:
+            known.cost.slowed(item_s)
+            item_s = learned_s
+        elif learned_s is not None and item_s is not None:
             is_other = not learned_s / _OTHERWISE < item_s < learned_s * _OTHERWISE
-            item_s = item_s if is_other and current is not Strategy.THREADS else learned_s
+            item_s = item_s if is_other else learned_s
         own_lanes = run.n_leased(self._venues.processes)
         decision = self.decide(
             run.n_items, n_done=n_done, item_s=item_s, gil_held=gil_held, current=current, own_lanes=own_lanes
@@ -351,6 +354,8 @@ class Steering:
         if tally.completed == tally.submitted and not self._n_moves:
             if decision.estimated_s is not None:
                 known.cost.took(decision.strategy, decision.estimated_s, wall_s)
+            if decision.strategy is Strategy.THREADS and tally.completed:
+                known.cost.slowed(tally.busy_s / tally.completed)
             known.cost.current = decision.strategy
         self._planner.learn(decision)
         self._records.ended(self, decision, known.options, wall_s)

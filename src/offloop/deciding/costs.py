@@ -22,7 +22,8 @@ _WATCH_S = 0.002  # in a shorter time nothing can be told of the GIL; see worker
 _MISS = 3.0  # an estimate that is off by this factor was wrong, not just noisy
 _MISSES = 2  # so many in a row, and what was learned is forgotten
 _TELLING_S = 0.002  # a shorter run tells more about the noise than about the model
-_BIAS_MEMORY = 0.7  # a guess, like Pace's
+_BIAS_MEMORY = 0.5  # a guess: two runs that took twice as long as estimated are enough to go elsewhere
+_BIAS_FADES = 0.95  # at each run elsewhere: a guess, so that one bad run is not held against a strategy for ever
 _BIAS_RANGE = (1.0, 3.0)  # what was through sooner than estimated needs no correction: it would invite noise
 
 
@@ -98,8 +99,19 @@ class Cost:
         self.receiving.measured(items, seconds)
         self.result_bytes = size / items
 
+    def slowed(self, item_s: float) -> None:
+        """Take in what an item took beside others in threads: if that is longer than alone, they are in each other's way.
+
+        The GIL may be free for the loop and yet be in the way, if it is let go again and again for a moment.
+        """
+        alone_s = self.local.item_s
+        if alone_s:
+            self._correct(Strategy.THREADS, item_s / alone_s)
+
     def took(self, strategy: Strategy, estimated_s: float, actual_s: float) -> None:
         """Compare a run that has gone well with its estimate; forget what led to estimates that missed."""
+        for other in self.bias.keys() - {strategy}:
+            self.bias[other] = 1 + (self.bias[other] - 1) * _BIAS_FADES
         if max(estimated_s, actual_s) < _TELLING_S or not estimated_s:
             return
         ratio = actual_s / estimated_s
@@ -109,11 +121,13 @@ class Cost:
                 self.forget()
             return
         self._misses = 0
-        if strategy is not Strategy.SERIAL:
-            low, high = _BIAS_RANGE
-            known = self.bias.get(strategy, 1.0)
-            learned = _BIAS_MEMORY * known + (1 - _BIAS_MEMORY) * known * ratio
-            self.bias[strategy] = min(max(learned, low), high)
+        if strategy is Strategy.PROCESSES:
+            self._correct(strategy, ratio * self.bias.get(strategy, 1.0))
+
+    def _correct(self, strategy: Strategy, factor: float) -> None:
+        known = self.bias.get(strategy, 1.0)
+        low, high = _BIAS_RANGE
+        self.bias[strategy] = min(max(_BIAS_MEMORY * known + (1 - _BIAS_MEMORY) * factor, low), high)
 
     def forget(self) -> None:
         """Start again from nothing."""

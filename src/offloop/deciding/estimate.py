@@ -72,7 +72,7 @@ def estimate_processes(host: Host, work: Workload, most: int, *, may_bridge: boo
     moved_s = work.transport_s
     if moved_s is None:
         moved_s = ITEM_TRIP_S + (work.payload_bytes + work.result_bytes) / host.bytes_per_s / 2
-    executed_s = item_s + moved_s  # in a worker, which does its half of the moving
+    executed_s = (work.remote_item_s or item_s) + moved_s  # in a worker, which does its half of the moving
     here_s = n * moved_s  # this process moves one item after another
     all_cores_s = n * (executed_s + moved_s) / host.cores
     wait_s = work.workers_backlog_s / most
