@@ -12,14 +12,22 @@ from typing import Any
 
 from . import facts
 from .calibration import iterations_per_ms
+from .canonical.figures import CANONICAL
+from .cold_auto.study import ColdAuto
 from .entrants import Assignment, Entrant, Role
 from .figures import FIGURES, Figure
 from .goals import Verdict, judge
 from .hosting import Guest
 from .outcomes import Outcome
+from .regret.study import Regret
 from .report import table
 from .rounds import take_turns
 from .sampling import Sampler
+from .studies import Study
+
+QUICK_ROUNDS = 3
+TABLES = (*FIGURES, *CANONICAL)
+STUDIES: dict[str, type[Study]] = {"regret": Regret, "cold_auto": ColdAuto}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,6 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             verdicts = [judge(goal, outcomes) for goal in figure.goals]
             records.append(record(figure, outcomes, verdicts))
             print(table(figure, outcomes, verdicts), end="\n\n", flush=True)
+        for study in (STUDIES[name]() for name in STUDIES if not options.figures or name in options.figures):
+            try:
+                study.run(options, chance, show_progress)
+            finally:  # what was found so far is worth keeping when the rest is given up
+                show_progress("")
+                records.append({"name": study.name, "title": study.title} | study.record())
+                print("\n".join([f"{study.name}: {study.title}", *study.lines()]), end="\n\n", flush=True)
     finally:
         if options.json:
             document = {"host": host, "versions": facts.versions(), "settings": settings(options)}
@@ -44,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; ``--help`` lists what there is."""
-    names = [figure.name for figure in FIGURES]
+    names = [*(figure.name for figure in TABLES), *STUDIES]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(names)}; default all")
     parser.add_argument(
@@ -52,6 +67,19 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="timed rounds; default: each figure's own")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a round of loop_delay")
+    parser.add_argument("--cells", type=int, help="most cells of regret; default: as many as fit 8 minutes")
+    parser.add_argument(
+        "--match",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="only cells of regret that have it in their name",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer cells, fewer rounds, smaller workloads where a figure has them",
+    )
     parser.add_argument("--workers", type=int, default=2, help="worker processes of each contender")
     parser.add_argument("--seed", type=int, help="of the order in which contenders take turns")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write host, versions and raw samples")
@@ -59,7 +87,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if unknown := set(options.figures) - set(names):
         parser.error(f"no such figure: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    peers = {entrant.contender for figure in FIGURES for entrant in figure.entrants}
+    peers = {entrant.contender for figure in TABLES for entrant in figure.entrants}
     if unknown := set(options.peers or ()) - peers:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(sorted(peers))}")
     if options.json:
@@ -68,7 +96,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def chosen(names: Sequence[str]) -> list[Figure]:
-    return [figure for figure in FIGURES if not names or figure.name in names]
+    return [figure for figure in TABLES if not names or figure.name in names]
 
 
 def measure(
@@ -84,7 +112,7 @@ def measure(
     outcomes = take_turns(
         entrants,
         partial(opened, figure, options, turns),
-        rounds=options.rounds or figure.rounds,
+        rounds=options.rounds or (min(figure.rounds, QUICK_ROUNDS) if options.quick else figure.rounds),
         alone=figure.alone,
         chance=chance,
         progress=show_progress,
@@ -101,6 +129,7 @@ def opened(figure: Figure, options: argparse.Namespace, turns: int, entrant: Ent
         workers=options.workers,
         iterations_per_ms=turns,
         seconds=options.seconds,
+        quick=options.quick,
     )
     if figure.sampler is Guest:
         return Guest(assignment, verbose=options.verbose)

@@ -21,6 +21,7 @@ ROLES = {
     "split": Role.LIMIT,
     "thread": Role.REFERENCE,
     "serial": Role.REFERENCE,
+    "serial thread": Role.REFERENCE,
 }
 
 
@@ -31,7 +32,7 @@ class Entrant:
     contender: str
     chunk: int | None = None  # None: the library's own default
     backend: str = "asyncio"  # asyncio, uvloop or trio
-    variant: str = ""  # offloop: a strategy; scripts: which script
+    variant: str = ""  # offloop: a strategy, then perhaps "thread-safe"; scripts: which script
 
     @property
     def role(self) -> Role:
@@ -54,6 +55,7 @@ class Assignment:
     workers: int
     iterations_per_ms: int
     seconds: float
+    quick: bool = False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

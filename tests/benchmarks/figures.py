@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .deciding import Deciding
 from .entrants import Assignment, Entrant
-from .goals import FASTEST_PEER, Goal
+from .goals import FASTEST_PEER, Choice, Goal
 from .hosting import Guest
 from .sampling import Sampler
 from .scripts import ColdScript, Import
@@ -18,7 +19,7 @@ class Figure:
     title: str
     entrants: tuple[Entrant, ...]
     measures: tuple[str, ...]
-    goals: tuple[Goal, ...]
+    goals: tuple[Goal | Choice, ...]
     rounds: int = 25
     alone: bool = False
     sampler: Callable[[Assignment], Sampler] = Guest
@@ -170,5 +171,19 @@ FIGURES = (
         goals=(Goal(measure="wall_s", limit=0.060, strict=True),),
         rounds=21,
         sampler=Import,
+    ),
+    Figure(
+        name="deciding",
+        title="one decision on 1,000 items whose cost is known: 0.1 µs, 10 µs or 10 ms each",
+        entrants=tuple(
+            Entrant(contender="offloop", variant=variant) for variant in ("tiny", "short", "long")
+        ),
+        measures=("decision_s",),
+        goals=tuple(
+            Goal(measure="decision_s", limit=10e-6, ours=f"offloop {variant}")
+            for variant in ("tiny", "short", "long")
+        ),
+        rounds=15,
+        sampler=Deciding,
     ),
 )

@@ -31,8 +31,20 @@ class Goal:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What `auto` has to decide, round by round: each decision as text has this word in it."""
+
+    word: str
+    ours: str = "offloop auto"
+
+    @property
+    def text(self) -> str:
+        return f"{self.ours} decides: {self.word}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A goal with what was found: a ratio's median over the rounds with its quartiles, or a time.
+    """A goal with what was found: a ratio's median over the rounds with its quartiles, a time, or what was decided.
 
     ``met`` is None where one side was not measured.
     """
@@ -42,13 +54,17 @@ class Verdict:
     against: str | None = None
     found: float | None = None
     quartiles: tuple[float, float] | None = None
+    decided: str | None = None
 
 
-def judge(goal: Goal, outcomes: Mapping[str, Outcome]) -> Verdict:
+def judge(goal: Goal | Choice, outcomes: Mapping[str, Outcome]) -> Verdict:
     """Hold one goal against what was measured."""
     ours = outcomes.get(goal.ours)
     if not ours or not ours.samples:
         return Verdict(goal=goal.text)
+    if isinstance(goal, Choice):
+        is_met = all(goal.word in remark.split() for remark in ours.remarks)
+        return Verdict(goal=goal.text, met=is_met, decided=" or ".join(sorted(set(ours.remarks))))
     if goal.against is None:
         found = ours.value(goal.measure)
         return Verdict(goal=goal.text, met=_is_met(goal, found), found=found)

@@ -17,7 +17,7 @@ import anyio
 from .contenders import build
 from .contenders.base import Contender
 from .entrants import Assignment, Sample
-from .scenarios import SCENARIOS
+from .scenarios import SCENARIOS, whole_task
 from .split import split
 from .workloads import rouse
 
@@ -52,31 +52,36 @@ async def serve(assignment: Assignment, requests: TextIO, answers: TextIO) -> No
         async with opened(assignment) as take_sample:
             print(json.dumps({}), file=answers)
             for _ in requests:
-                sample = await take_sample()
+                sample, remark = await take_sample()
                 rounded = {key: [round(v, 7) for v in values] for key, values in sample.items()}
-                print(json.dumps({"sample": rounded}), file=answers)
+                print(json.dumps({"sample": rounded, "remark": remark}), file=answers)
     except Exception as error:
         print(json.dumps({"error": described(error)}), file=answers)
         raise
 
 
 @asynccontextmanager
-async def opened(assignment: Assignment) -> AsyncIterator[Callable[[], Awaitable[Sample]]]:
-    """Start the contender and yield what takes one sample of it."""
+async def opened(assignment: Assignment) -> AsyncIterator[Callable[[], Awaitable[tuple[Sample, str]]]]:
+    """Start the contender and yield what takes one sample of it, and says what it decided."""
     if assignment.entrant.contender == "split":
-        yield lambda: split(assignment)
+
+        async def take_sample() -> tuple[Sample, str]:
+            return await split(assignment), ""
+
+        yield take_sample
         return
-    scenario = SCENARIOS[assignment.scenario]
+    scenario = SCENARIOS.get(assignment.scenario, whole_task)
     async with build(assignment.entrant, workers=assignment.workers) as contender:
 
-        async def take_sample() -> Sample:
+        async def take_contenders_sample() -> tuple[Sample, str]:
             await warm(contender, assignment)
             gc.collect()
             sample = await scenario(contender, assignment)
+            remark = contender.remark
             contender.rest()
-            return sample
+            return sample, remark
 
-        yield take_sample
+        yield take_contenders_sample
 
 
 async def warm(contender: Contender, assignment: Assignment) -> None:

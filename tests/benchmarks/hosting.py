@@ -16,6 +16,7 @@ from .families import family, kill_all, kill_family
 from .sampling import NoSample
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHONPATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 START_LIMIT_S = 60.0
 SAMPLE_LIMIT_S = 120.0
 CLOSE_LIMIT_S = 15.0
@@ -23,6 +24,8 @@ CLOSE_LIMIT_S = 15.0
 
 class Guest:
     """Starts the contender at once; asleep on its standard input between samples."""
+
+    remark = ""
 
     def __init__(self, assignment: Assignment, *, verbose: bool = False) -> None:
         self._limit_s = SAMPLE_LIMIT_S + 2 * assignment.seconds
@@ -34,7 +37,7 @@ class Guest:
             stderr=None if verbose else subprocess.DEVNULL,
             text=True,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": PYTHONPATH},
             start_new_session=True,  # Ctrl-C is the host's to handle
         )
         try:
@@ -74,6 +77,7 @@ class Guest:
         answer = json.loads(line)
         if "error" in answer:
             raise NoSample(answer["error"])
+        self.remark = answer.get("remark", "")
         sample: Sample = answer.get("sample", {})
         return sample
 

@@ -15,6 +15,7 @@ class Outcome:
 
     entrant: Entrant
     samples: list[Sample] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # what it decided, where it decides: one for each sample
     failure: str | None = None
     killed: int = 0  # processes that had to be killed after it
 

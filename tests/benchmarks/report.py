@@ -28,6 +28,8 @@ def table(figure: Figure, outcomes: Mapping[str, Outcome], verdicts: Sequence[Ve
     for outcome in outcomes.values():
         if outcome.failure:
             lines.append(f"  {outcome.entrant.label} dropped out: {outcome.failure}")
+        if outcome.remarks:
+            lines.append(f"  {outcome.entrant.label} decided: {' or '.join(sorted(set(outcome.remarks)))}")
         if outcome.killed:
             lines.append(f"  {outcome.entrant.label} left {outcome.killed} processes to be killed")
     return "\n".join(lines)
@@ -44,6 +46,8 @@ def _row(outcome: Outcome, first: str, others: Sequence[str], ours: Outcome | No
 
 def goal_line(verdict: Verdict) -> str:
     """What was wanted, what was found, and whether that will do."""
+    if verdict.decided is not None:
+        return f"{verdict.goal}: {verdict.decided}, {'met' if verdict.met else 'missed'}"
     if verdict.found is None:
         return f"{verdict.goal}: not measured"
     found = shown(verdict.found, "_s")

@@ -60,6 +60,8 @@ class Table:
         else:
             if timed:
                 outcome.samples.append(sample)
+                if self._seated[entrant].remark:
+                    outcome.remarks.append(self._seated[entrant].remark)
 
     def leave(self, outcome: Outcome) -> None:
         """End the entrant's sampler, if it has one."""

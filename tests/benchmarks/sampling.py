@@ -10,7 +10,13 @@ class NoSample(Exception):
 
 
 class Sampler(Protocol):
-    """Takes one sample at a time of one entrant."""
+    """Takes one sample at a time of one entrant.
+
+    Attributes:
+        remark: What the entrant decided in the last sample; empty where there was nothing to decide.
+    """
+
+    remark: str
 
     def sample(self) -> Sample:
         """Measure once; ``NoSample`` where that fails."""

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import cache
 from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from .contenders.base import Contender
 from .entrants import Assignment, Sample
@@ -10,6 +12,9 @@ from .loop_delay import loop_delay
 from .maps import MAPS
 from .quantiles import quantile
 from .workloads import busy, noop
+
+if TYPE_CHECKING:
+    from .canonical.tasks import Task
 
 Scenario = Callable[[Contender, Assignment], Awaitable[Sample]]
 
@@ -57,6 +62,33 @@ async def callers(contender: Contender, assignment: Assignment) -> Sample:
             tasks.create_task(caller(iterations))
     wall_s = perf_counter() - began_s
     return {"wall_s": [wall_s], "p99_s": [quantile(calls_s, 0.99)], "call_s": calls_s}
+
+
+async def whole_task(contender: Contender, assignment: Assignment) -> Sample:
+    """Map once over a canonical workload, and prove a few of its results."""
+    task = _task(assignment.scenario, assignment.quick)
+    began_s = perf_counter()
+    results = await contender.map(task.fn, task.items)
+    wall_s = perf_counter() - began_s
+    for position in (0, len(task.items) // 2, len(task.items) - 1):
+        if not equal(results[position], task.fn(task.items[position])):
+            raise AssertionError(f"{assignment.entrant.label} returned wrong results")
+    return {"wall_s": [wall_s]}
+
+
+def equal(result: Any, expected: Any) -> bool:
+    """Whether numbers or arrays are the same, but for the order in which threads added them up."""
+    import numpy as np
+
+    return bool(np.allclose(result, expected))
+
+
+@cache
+def _task(name: str, is_quick: bool) -> "Task":
+    """Made once in each process; scikit-learn is imported for those only that need it."""
+    from .canonical.tasks import TASKS
+
+    return TASKS[name](is_quick)
 
 
 SCENARIOS: dict[str, Scenario] = {

@@ -8,17 +8,21 @@ import tempfile
 import threading
 from pathlib import Path
 from time import perf_counter
+from typing import IO
 
 from .entrants import Assignment, Sample
 from .families import kill_family
+from .hosting import PYTHONPATH, ROOT
 from .sampling import NoSample
 
 COLD = Path(__file__).with_name("cold")
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 class ColdScript:
     """From start to exit of a script in ``cold/``, named after its entrant."""
+
+    remark = ""
 
     def __init__(self, assignment: Assignment) -> None:
         entrant = assignment.entrant
@@ -34,6 +38,8 @@ class ColdScript:
 
 class Import:
     """What an import adds to the start and exit of a bare interpreter, the two run in random order."""
+
+    remark = ""
 
     def __init__(self, assignment: Assignment) -> None:
         module, name = assignment.entrant.contender, assignment.entrant.variant
@@ -53,17 +59,26 @@ class Import:
 
 # Installed packages come with their code compiled; one that runs from a checkout is compiled by its first run.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+_ENVIRONMENT["PYTHONPATH"] = PYTHONPATH
 
 
 def _wall_s(*arguments: str) -> float:
-    """Run this interpreter once; its errors go to a file, for a pipe would wait for its workers too."""
-    with tempfile.TemporaryFile() as errors:
+    return run_python(*arguments)[0]
+
+
+def run_python(*arguments: str) -> tuple[float, str]:
+    """Run this interpreter once; return its time from start to exit, and what it printed.
+
+    Its output goes to files, for a pipe would wait for its workers too.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         began_s = perf_counter()
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=output,
             stderr=errors,
+            cwd=ROOT,
             env=_ENVIRONMENT,
         )
         # Not `wait(timeout)`, which looks only every 50 ms.
@@ -77,7 +92,11 @@ def _wall_s(*arguments: str) -> float:
         if wall_s >= LIMIT_S:
             raise NoSample(f"killed after {LIMIT_S:.0f} s")
         if code != 0:
-            errors.seek(0)
-            lines = errors.read().decode(errors="replace").strip().splitlines()
+            lines = _text(errors).strip().splitlines()
             raise NoSample(lines[-1] if lines else f"exit code {code}")
-    return wall_s
+        return wall_s, _text(output)
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")

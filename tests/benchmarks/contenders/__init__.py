@@ -16,6 +16,7 @@ HOMES = {
     "anyio.to_process": ("anyio_processes", "AnyioProcesses"),
     "trio-parallel": ("trio_processes", "TrioParallel"),
     "serial": ("serial", "Serial"),
+    "serial thread": ("serial", "SerialThread"),
 }
 
 

@@ -14,6 +14,10 @@ Ts = TypeVarTuple("Ts")
 class Contender(Protocol):
     """A pool of workers as an async program would use it; entering starts it, leaving ends it."""
 
+    @property
+    def remark(self) -> str:
+        """What it decided on the last map; empty for those that have no choice."""
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
@@ -40,6 +44,10 @@ class Pooled:
     def __init__(self, entrant: Entrant, *, workers: int) -> None:
         self.entrant = entrant
         self.workers = workers
+
+    @property
+    def remark(self) -> str:
+        return ""
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,14 +9,29 @@ import offloop
 from ..entrants import Entrant
 from .base import Pooled, R, T, Ts
 
+IDLE_TIMEOUT_S = 600.0  # workers stay while the others have their turns
+
 
 class Offloop(Pooled):
-    """One session; ``variant`` names the strategy where it isn't ``processes``."""
+    """One session; ``variant`` names the strategy of maps where it isn't ``processes``.
+
+    With ``thread-safe`` behind it, maps are called so. A single call goes to a process wherever `auto` maps.
+    """
 
     def __init__(self, entrant: Entrant, *, workers: int) -> None:
         super().__init__(entrant, workers=workers)
-        self.strategy = offloop.Strategy[(entrant.variant or "processes").upper()]
-        self.session = offloop.ParallelSession(workers=workers)
+        strategy, _, thread_safe = entrant.variant.partition(" ")
+        self.strategy = offloop.Strategy[(strategy or "processes").upper()]
+        self.thread_safe = thread_safe == "thread-safe"
+        self.session = offloop.ParallelSession(workers=workers, idle_timeout_s=IDLE_TIMEOUT_S)
+
+    @property
+    def remark(self) -> str:
+        if self.strategy is not offloop.Strategy.AUTO:
+            return ""
+        decision = self.session.decisions[-1]
+        workers = f" with {decision.workers} workers" if decision.workers > 1 else ""
+        return f"{decision.strategy} ( {decision.reason} ){workers}"
 
     async def __aenter__(self) -> Self:
         await self.session.__aenter__()
@@ -33,7 +48,11 @@ class Offloop(Pooled):
         await self.session.__aexit__(kind, error, trace)
 
     async def call(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
-        return await self.session.run(fn, *args, strategy=self.strategy)
+        is_auto = self.strategy is offloop.Strategy.AUTO
+        strategy = offloop.Strategy.PROCESSES if is_auto else self.strategy
+        return await self.session.run(fn, *args, strategy=strategy)
 
     async def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        return await self.session.run_parallel(fn, items, strategy=self.strategy)
+        return await self.session.run_parallel(
+            fn, items, strategy=self.strategy, thread_safe=self.thread_safe
+        )

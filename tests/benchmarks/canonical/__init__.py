@@ -1,0 +1,1 @@
+"""The workloads that decided what offloop was built for."""

@@ -1,0 +1,1 @@
+"""Programs that start cold and let offloop choose."""
