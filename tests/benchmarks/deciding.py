@@ -14,6 +14,12 @@ def work(item: float) -> float:
     return item
 
 
+class Idle:
+    """A backend that has nothing to do."""
+
+    backlog_s = 0.0
+
+
 class Deciding:
     """Plans the same call again and again, in this process; the variant says what it costs."""
 
@@ -28,7 +34,7 @@ class Deciding:
         workers: Any = SimpleNamespace(n_idle=assignment.workers)
         self._planner = Planner(Host(cores=assignment.workers), ParallelConfig(), workers)
         self._options = CallOptions(strategy=Strategy.AUTO, thread_safe=True)
-        self._backends: list[Any] = [SimpleNamespace(backlog_s=0.0), SimpleNamespace(backlog_s=0.0)]
+        self._backends: list[Any] = [Idle(), Idle()]
         cost = self._planner.look_at(work, [1.0], self._options).cost
         cost.executed(100, 100 * item_s, 2 * item_s, is_remote=False)
         cost.watched(0.95, 0.005)
