@@ -15,17 +15,19 @@ class Crew:
         on_duty: The lanes that are leased now, with their backends.
     """
 
-    __slots__ = ("_bridge", "_wanted", "n_lanes", "on_duty")
+    __slots__ = ("_answered", "_bridge", "_wanted", "n_lanes", "on_duty")
 
     def __init__(self) -> None:
         self.n_lanes = 1
         self.on_duty: dict[Lane, Backend] = {}
         self._wanted: dict[Backend, int] = {}
         self._bridge: Backend | None = None
+        self._answered: set[Lane] = set()  # while there is a bridge: the lanes that it leads to
 
     def call(self, backend: Backend, lanes: int, bridge: Backend | None) -> None:
-        """Want so many lanes of this backend and no others, except one of `bridge` until these have all come."""
+        """Want so many lanes of this backend and no others, except one of `bridge` until these have all answered."""
         self._wanted = {backend: lanes}
+        self._answered.clear()
         self.n_lanes = lanes
         self._bridge = bridge
         if bridge is not None:
@@ -48,7 +50,13 @@ class Crew:
     def start(self, lane: Lane, backend: Backend) -> None:
         """Note that a lane is leased."""
         self.on_duty[lane] = backend
-        if self._bridge is not None and backend is not self._bridge and self.n_on_duty(backend) >= self._wanted[backend]:
+
+    def heard(self, lane: Lane) -> None:
+        """Note news of a lane: once all have told something, they are up and know the function."""
+        if self._bridge is None or lane not in self.on_duty or self.on_duty[lane] is self._bridge:
+            return
+        self._answered.add(lane)
+        if len(self._answered) >= self._wanted[self.on_duty[lane]]:
             self.leave_bridge()
 
     def end(self, lane: Lane) -> None:

@@ -152,7 +152,7 @@ class Run:
         Args:
             backend: Where to execute.
             lanes: On how many lanes.
-            bridge: Goes on with one lane until the others have all come.
+            bridge: Goes on with one lane until the others have all answered.
         """
         self._crew.call(backend, lanes, bridge)
         if self._tasks is not None:
@@ -259,6 +259,7 @@ class Run:
             self._accounts.recover(lost)
             self._crew.leave_bridge()
             return False
+        self._crew.heard(lane)
         self._accounts.note(lane, backend, chunk, report, is_alone=self._crew.is_alone)
         return self.error is None
 

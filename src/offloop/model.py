@@ -109,7 +109,6 @@ class Workload:
         n_items: How many items there are; None where it isn't known.
         n_done: How many of them have their outcome already.
         item_s: Seconds per item in one thread, measured or as the caller says; None where it isn't known.
-        remote_item_s: Seconds per item in a worker, beside the others; None: as `item_s`.
         longest_s: Seconds that the longest item took; None where it isn't known.
         gil_held: Share of the time that the GIL is held, 0 to 1; None where it isn't known.
         payload_bytes: Bytes that an item brings with it.
@@ -122,6 +121,9 @@ class Workload:
         live_workers: Worker processes that are up.
         local_backlog_s: Seconds of work that waits for the local thread.
         workers_backlog_s: Seconds of work that waits for the workers, summed over all.
+        import_s: Seconds that workers will import before they can run the function.
+        starting_s: For how long workers have been starting for this run.
+        may_bridge: Whether the local thread may go on while workers start.
         forgone_s: Seconds that runs before have taken longer because no workers were up.
         has_crashed: Whether a worker has died under this function.
         inner: Where in its arguments the work brings parallelism of its own, for example ``rf.n_jobs=-1``.
@@ -133,7 +135,6 @@ class Workload:
     n_items: int | None
     n_done: int = 0
     item_s: float | None = None
-    remote_item_s: float | None = None
     longest_s: float | None = None
     gil_held: float | None = None
     payload_bytes: float = 0.0
@@ -145,6 +146,9 @@ class Workload:
     live_workers: int = 0
     local_backlog_s: float = 0.0
     workers_backlog_s: float = 0.0
+    import_s: float = 0.0
+    starting_s: float = 0.0
+    may_bridge: bool = True
     forgone_s: float = 0.0
     has_crashed: bool = False
     inner: str | None = None

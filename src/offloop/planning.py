@@ -10,6 +10,7 @@ from typing import Any
 from .deciding.costs import Cost, Costs, FunctionCosts
 from .deciding.decide import decide
 from .model import Decision, Host, Strategy, Workload
+from .sensing.imports import import_s
 from .sensing.inner_parallelism import find_in_call
 from .sensing.meter import meter
 from .sensing.size import size_up
@@ -19,6 +20,9 @@ from .wire.pickling import INLINE_BYTES, function_name, travels_by_name, wrapped
 
 UNKNOWN_S = 0.001  # what a call of unknown cost counts for in a queue: a guess, so that ten of them are worth a worker
 _NOTHING: Mapping[Backend, float] = {}
+_WORTH_A_LOOK_S = 0.010  # a look at what is imported takes up to a millisecond
+_MANY = 1000
+STALL_S = 0.020  # work that keeps the GIL from the loop for longer does not bridge: 5 ms is a Python loop, plus noise
 _SIMILAR = 1.25  # a decision is used again while the cost that it rests on is within this factor
 
 
@@ -28,6 +32,7 @@ class Known:
 
     Attributes:
         name: The function's name in logs.
+        plain: The function inside all wrappers.
         options: The options of the call.
         function: What is known of the function.
         cost: What inputs of this size have cost.
@@ -38,6 +43,7 @@ class Known:
     """
 
     name: str
+    plain: Any
     options: CallOptions
     function: FunctionCosts
     cost: Cost
@@ -92,6 +98,7 @@ class Planner:
         payload_bytes = size.n_bytes if options.item_bytes is None else options.item_bytes
         return Known(
             name=function_name(fn),
+            plain=plain,
             options=options,
             function=function,
             cost=cost,
@@ -114,6 +121,7 @@ class Planner:
         current: Strategy | None = None,
         own_lanes: int = 0,
         own: Mapping[Backend, float] = _NOTHING,
+        starting_s: float = 0.0,
         waited_s: float = 0.0,
     ) -> Decision:
         """Return where a run should execute.
@@ -129,6 +137,7 @@ class Planner:
             current: Where it executes now; None before it has begun.
             own_lanes: How many worker processes it has leased.
             own: What it counts for itself in backlogs.
+            starting_s: For how long workers have been starting for it.
             waited_s: For how long it has waited for the local thread.
         """
         cost, options = known.cost, known.options
@@ -145,7 +154,6 @@ class Planner:
             n_items=n_items,
             n_done=n_done,
             item_s=item_s,
-            remote_item_s=cost.remote.item_s if item_s == cost.item_s else None,
             longest_s=cost.longest_s or None,
             gil_held=cost.gil_held if gil_held is None else gil_held,
             payload_bytes=options.item_bytes or cost.payload_bytes or known.payload_bytes,
@@ -156,6 +164,9 @@ class Planner:
             idle_workers=idle,
             local_backlog_s=max(0.0, local.backlog_s - own.get(local, 0.0)) + waited_s,
             workers_backlog_s=max(0.0, processes.backlog_s - own.get(processes, 0.0)),
+            import_s=self._import_s(known, n_items, n_done, item_s),
+            starting_s=starting_s,
+            may_bridge=cost.stall_s <= STALL_S,
             forgone_s=self._forgone_s,
             has_crashed=known.function.has_crashed,
             inner=known.inner,
@@ -166,6 +177,15 @@ class Planner:
         if is_fresh and item_s is not None:
             cost.decision = (facts, item_s, decision)
         return decision
+
+    def _import_s(self, known: Known, n_items: int | None, n_done: int, item_s: float | None) -> float:
+        """Return how long workers will import for a function, looked up only where going there may come into question."""
+        function = known.function
+        if function.was_remote or known.cost.remote.item_s is not None:
+            return 0.0
+        if function.import_s is None and ((n_items or _MANY) - n_done) * (item_s or 0.0) >= _WORTH_A_LOOK_S:
+            function.import_s = import_s(known.plain)
+        return function.import_s or 0.0
 
     def learn(self, decision: Decision) -> None:
         """Take in a decision that was carried out."""

@@ -13,7 +13,7 @@ from .deciding.chunking import LOCAL_ITEMS, next_size
 from .encoding import encode_inline, pack
 from .mapping import TURN_S, Run
 from .model import Decision, Reason, Strategy
-from .planning import UNKNOWN_S, Known, Planner
+from .planning import STALL_S, UNKNOWN_S, Known, Planner
 from .pool.lane import WorkerLane
 from .pool.lease import PooledBackend
 from .pool.thread_lane import ThreadLane
@@ -35,7 +35,6 @@ _SHORT_S = 0.030  # what is estimated to take no longer is executed in one go: t
 _PATIENCE_S = 0.010  # how long a call of unknown cost waits for the local thread
 _MAX_MOVES = 4  # how often a run may change its strategy
 _WORTH_S = 0.020  # so near its end a run doesn't move: what is on lanes already is about as much
-_STALL_S = 0.020  # work that keeps the GIL from the loop for longer does not bridge: 5 ms is a Python loop, plus noise
 _OTHERWISE = 4.0  # a run's own mean counts against what was learned if it is off by this factor
 
 # Decisions that rest on an estimate, and may turn out otherwise.
@@ -69,6 +68,7 @@ class Steering:
         self._decision: Decision
         self._executor: Errand | Call | Run | None = None
         self._n_moves = 0
+        self._moved_at = 0.0
         self._begun = self._counted_until = monotonic()
         self._queued_on: Backend | None = None
         self._queued_s = 0.0
@@ -276,7 +276,13 @@ class Steering:
             item_s = item_s if is_other else learned_s
         own_lanes = run.n_leased(self._venues.processes)
         decision = self.decide(
-            run.n_items, n_done=n_done, item_s=item_s, gil_held=gil_held, current=current, own_lanes=own_lanes
+            run.n_items,
+            n_done=n_done,
+            item_s=item_s,
+            gil_held=gil_held,
+            current=current,
+            own_lanes=own_lanes,
+            starting_s=monotonic() - self._moved_at if current is Strategy.PROCESSES else 0.0,
         )
         grows = decision.strategy is current and decision.workers > self._decision.workers
         is_worth_it = (decision.estimated_serial_s or 0.0) > _WORTH_S and self._n_moves < _MAX_MOVES
@@ -289,9 +295,12 @@ class Steering:
         """Have the run execute where it was decided."""
         decision, known, backend = self._decision, self._known, self._backend()
         self._queue_on(backend, self._backlog_s(run.n_items))
-        is_cold = backend is self._venues.processes and self._venues.processes.pool.n_idle < decision.workers
-        may_bridge = decision.reason in _REVISABLE and known.cost.stall_s <= _STALL_S
+        is_cold = backend is self._venues.processes and (
+            self._venues.processes.pool.n_idle < decision.workers or not known.function.was_remote
+        )
+        may_bridge = decision.reason in _REVISABLE and known.cost.stall_s <= STALL_S
         has_bridge = is_cold and may_bridge and known.options.strategy is Strategy.AUTO
+        self._moved_at = monotonic()
         run.shift(backend, decision.workers, self._local if has_bridge else None)
 
     # --- before and after --------------------------------------------------------------------------------------------
@@ -353,7 +362,8 @@ class Steering:
         wall_s = monotonic() - self._begun
         if tally.completed == tally.submitted and not self._n_moves:
             if decision.estimated_s is not None:
-                known.cost.took(decision.strategy, decision.estimated_s, wall_s)
+                is_warm = not decision.start_cost_s
+                known.cost.took(decision.strategy, decision.estimated_s, wall_s, is_warm=is_warm)
             if decision.strategy is Strategy.THREADS and tally.completed:
                 known.cost.slowed(tally.busy_s / tally.completed)
             known.cost.current = decision.strategy

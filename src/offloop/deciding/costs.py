@@ -108,11 +108,18 @@ class Cost:
         if alone_s:
             self._correct(Strategy.THREADS, item_s / alone_s)
 
-    def took(self, strategy: Strategy, estimated_s: float, actual_s: float) -> None:
-        """Compare a run that has gone well with its estimate; forget what led to estimates that missed."""
+    def took(self, strategy: Strategy, estimated_s: float, actual_s: float, *, is_warm: bool) -> None:
+        """Compare a run that has gone well with its estimate; forget what led to estimates that missed.
+
+        Args:
+            strategy: Where it executed.
+            estimated_s: What it should have taken.
+            actual_s: What it took.
+            is_warm: Whether no worker had to start for it, so that it tells of the work and not of that.
+        """
         for other in self.bias.keys() - {strategy}:
             self.bias[other] = 1 + (self.bias[other] - 1) * _BIAS_FADES
-        if max(estimated_s, actual_s) < _TELLING_S or not estimated_s:
+        if max(estimated_s, actual_s) < _TELLING_S or not estimated_s or not is_warm:
             return
         ratio = actual_s / estimated_s
         if not 1 / _MISS < ratio < _MISS:
@@ -142,14 +149,16 @@ class FunctionCosts:
     Attributes:
         has_crashed: Whether a worker has died under it.
         was_remote: Whether it has run in worker processes, so that they have its module.
+        import_s: About how long a worker would import for it; None where nobody has looked.
     """
 
-    __slots__ = ("_by_size", "has_crashed", "was_remote")
+    __slots__ = ("_by_size", "has_crashed", "import_s", "was_remote")
 
     def __init__(self) -> None:
         self._by_size: OrderedDict[Hashable, Cost] = OrderedDict()
         self.has_crashed = False
         self.was_remote = False
+        self.import_s: float | None = None
 
     def of(self, size: Hashable) -> Cost:
         """Return what inputs of this size have cost, for the caller to read and to add to."""

@@ -91,7 +91,8 @@ def _by_estimate(
     most = usable_workers(worker_limit(host, config), work, options)
     serial = estimate_serial(host, work)
     threads = estimate_threads(host, work, usable_workers(thread_limit(host, config), work, options))
-    processes = estimate_processes(host, work, most, may_bridge=leaving is None)
+    may_bridge = leaving is None and work.may_bridge
+    processes = estimate_processes(host, work, most, may_bridge=may_bridge)
     strategy, chosen = SERIAL, serial
     if leaving is not None:
         strategy, chosen, reason = PROCESSES, processes, leaving
@@ -102,7 +103,8 @@ def _by_estimate(
         if processes.seconds <= to_beat_s and _may_pay(host, work):
             strategy, chosen = PROCESSES, processes
         reason = Reason.TOO_SMALL if strategy is SERIAL else Reason.FASTER
-        if strategy is SERIAL and _would_hold_the_loop(host, work):
+        is_soon_over = may_bridge and not work.idle_workers and serial.seconds + work.forgone_s < host.worker_start_s
+        if strategy is SERIAL and _would_hold_the_loop(host, work) and not is_soon_over:
             strategy, chosen, reason = PROCESSES, processes, Reason.PROTECTS_LOOP
         elif strategy is SERIAL and most == 1 and items_left(work) > 1:
             reason = Reason.SINGLE_WORKER
@@ -116,7 +118,7 @@ def _by_estimate(
         estimated_serial_s=serial.seconds,
         estimated_s=chosen.seconds,
         start_cost_s=chosen.start_s,
-        forgone_s=_forgone_s(config, serial, processes) if reason is Reason.TOO_SMALL else 0.0,
+        forgone_s=_forgone_s(host, work, config, serial, processes) if reason is Reason.TOO_SMALL else 0.0,
         hint=None if options.thread_safe else _thread_hint(host, work, config, chosen, threads),
     )
 
@@ -132,8 +134,12 @@ def _head_start(work: Workload, config: ParallelConfig) -> float:
     return config.min_speedup if work.n_done else 1.0
 
 
-def _forgone_s(config: ParallelConfig, serial: Estimate, processes: Estimate) -> float:
-    """Return what the local thread takes longer than workers would that were up, where they would pay then."""
+def _forgone_s(
+    host: Host, work: Workload, config: ParallelConfig, serial: Estimate, processes: Estimate
+) -> float:
+    """Return what is lost for want of workers: what they would save if they were up, or the time that the loop is held."""
+    if _would_hold_the_loop(host, work):
+        return serial.seconds
     warm_s = processes.seconds - processes.start_s
     return serial.seconds - warm_s if processes.start_s > 0 and serial.seconds >= config.min_speedup * warm_s else 0.0
 

@@ -15,6 +15,7 @@ HORIZON_S = 1.0  # so much work is assumed where the number of items isn't known
 ITEM_TRIP_S = 0.5e-6  # sending a plain number to a worker and back, each side, in a chunk of many: measured
 GIL_FREE = 0.25  # a smaller share than this is what a busy machine looks like: 5 to 17 % were seen with the GIL free
 BRIDGE = 0.5  # what the local thread gets done while workers start, which takes the GIL as well: measured 0.4 to 0.6
+LATE = 0.25  # so much of the time to start is taken to be left, however long it has lasted: a guess
 NEAR = 1.05  # more workers must gain at least this much over fewer
 
 
@@ -66,13 +67,13 @@ def estimate_processes(host: Host, work: Workload, most: int, *, may_bridge: boo
         host: The host.
         work: The work.
         most: The most workers that may take part.
-        may_bridge: Whether the local thread works while no worker is up.
+        may_bridge: Whether the local thread works while workers are not ready.
     """
     n, item_s = items_left(work), work.item_s or 0.0
     moved_s = work.transport_s
     if moved_s is None:
         moved_s = ITEM_TRIP_S + (work.payload_bytes + work.result_bytes) / host.bytes_per_s / 2
-    executed_s = (work.remote_item_s or item_s) + moved_s  # in a worker, which does its half of the moving
+    executed_s = item_s + moved_s  # in a worker, which does its half of the moving
     here_s = n * moved_s  # this process moves one item after another
     all_cores_s = n * (executed_s + moved_s) / host.cores
     wait_s = work.workers_backlog_s / most
@@ -108,19 +109,21 @@ def _trips(trip_s: float, lanes: int) -> float:
 
 
 def _start_s(host: Host, work: Workload, warm_s: float, lanes: int, may_bridge: bool) -> float:
-    """Return how much later all is done because not all workers are up.
+    """Return how much later all is done because not all workers are up, or know the function.
 
-    Until they are, those that are up work, and the local thread if it may; what they do by then needn't be done any more.
+    Until they do, those that do work, and the local thread if it may; what they do by then needn't be done any more.
     What runs before have forgone for want of workers is taken off: like skis, they are bought once renting has cost as
     much, so that both together never cost more than twice the best (Karlin et al., 1988).
     """
     up = min(work.idle_workers, lanes)
-    if up >= lanes:
+    ready_s = work.import_s + (host.worker_start_s if up < lanes else 0.0)
+    if not ready_s:
         return 0.0
-    going_on = up + BRIDGE * may_bridge
+    ready_s = max(ready_s - work.starting_s, LATE * ready_s)
+    going_on = (0 if work.import_s else up) + BRIDGE * may_bridge
     total_s = warm_s * lanes
-    if total_s <= host.worker_start_s * going_on:  # done before the others are up
+    if total_s <= ready_s * going_on:  # done before the others are ready
         start_s = total_s / going_on - warm_s
     else:
-        start_s = host.worker_start_s * (1 - going_on / lanes)
+        start_s = ready_s * (1 - going_on / lanes)
     return max(0.0, start_s - work.forgone_s)

@@ -11,6 +11,7 @@ import anyio
 
 from ..errors import UnpicklableFunction, UnpicklableResult
 from ..strategies.base import Chunk, Job, LaneLost, Measured, Outcomes, Refused
+from ..telemetry import tell_worker_killed, tell_worker_retired
 from ..wire.failures import PackedFailure, type_name, unpack_failure
 from ..wire.frames import NOT_WATCHED, Flag, Frame, FrameReader, Kind, ProtocolError, Refusal, pack_header
 from ..wire.pickling import INLINE_BYTES, loads
@@ -277,6 +278,8 @@ class WorkerLane:
                     await self.receive()
             except LaneLost:
                 return False
+        if self.in_flight:
+            tell_worker_killed(self.worker.pid, f"its item did not stop within grace_s={grace_s:g}")
         return self.is_usable and self.is_empty
 
     @property
@@ -312,6 +315,8 @@ class WorkerLane:
 
     def retire(self) -> None:
         """Let nothing more be sent; see `Lane`."""
+        if not self._is_retired:
+            tell_worker_retired(self.worker.pid, "the function of this name is another one here")
         self._is_retired = True
 
     def kill(self) -> None:
