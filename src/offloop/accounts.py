@@ -175,7 +175,7 @@ class Accounts:
         """Take out items that could not travel: they execute in this process, again if they must and may."""
         stuck = [
             index
-            for index, error in outcomes.failures.items()
+            for index, error in sorted(outcomes.failures.items())
             if (type(error) is UnpicklableItem or (type(error) is UnpicklableResult and self._options.retries))
             and self.stick(chunk.part(index, index + 1), error)
         ]

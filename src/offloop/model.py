@@ -118,7 +118,7 @@ class Workload:
         is_light: Whether sending the first items to a worker takes no more than a message.
         n_features: Columns of the items, where they are two-dimensional.
         idle_workers: Worker processes that are up and could take work now.
-        live_workers: Worker processes that are up.
+        max_workers: The most worker processes that there is room for now; None where nothing is known to limit them.
         local_backlog_s: Seconds of work that waits for the local thread.
         workers_backlog_s: Seconds of work that waits for the workers, summed over all.
         import_s: Seconds that workers will import before they can run the function.
@@ -143,7 +143,7 @@ class Workload:
     is_light: bool = False
     n_features: int | None = None
     idle_workers: int = 0
-    live_workers: int = 0
+    max_workers: int | None = None
     local_backlog_s: float = 0.0
     workers_backlog_s: float = 0.0
     import_s: float = 0.0

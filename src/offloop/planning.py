@@ -144,7 +144,7 @@ class Planner:
         is_fresh = current is None and not (n_done or local.backlog_s or processes.backlog_s or waited_s)
         item_s = item_s or options.item_cost_s or cost.item_s
         idle = self._workers.n_idle + own_lanes
-        facts = (n_items, options, self._forgone_s, idle, meter.version, known.inner, known.function.has_crashed)
+        facts = (n_items, options, self._workers.capacity, self._forgone_s, idle, meter.version, known.inner, known.function.has_crashed)
         if is_fresh and cost.decision is not None and item_s is not None:
             then, then_s, decision = cost.decision
             if then_s / _SIMILAR < item_s < then_s * _SIMILAR and then == facts:
@@ -162,6 +162,7 @@ class Planner:
             is_light=known.is_light,
             n_features=known.n_features,
             idle_workers=idle,
+            max_workers=self._workers.capacity,
             local_backlog_s=max(0.0, local.backlog_s - own.get(local, 0.0)) + waited_s,
             workers_backlog_s=max(0.0, processes.backlog_s - own.get(processes, 0.0)),
             import_s=self._import_s(known, n_items, n_done, item_s),
@@ -171,7 +172,7 @@ class Planner:
             has_crashed=known.function.has_crashed,
             inner=known.inner,
             current=current or cost.current,
-            bias=cost.bias,
+            bias=dict(cost.bias),
         )
         decision = decide(self.host, work, options, self.config)
         if is_fresh and item_s is not None:

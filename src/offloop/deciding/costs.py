@@ -82,15 +82,20 @@ class Cost:
     def executed(self, items: int, seconds: float, longest_s: float, *, is_remote: bool) -> None:
         """Take in what a chunk took on a lane that had no neighbour in its process."""
         (self.remote if is_remote else self.local).measured(items, seconds)
+        if longest_s > 2 * self.longest_s:
+            self.decision = None
         self.longest_s = max(longest_s, 0.9 * self.longest_s)
 
     def watched(self, held: float, stall_s: float) -> None:
         """Take in how the GIL was held during a chunk."""
         self.gil_held = held if self.gil_held is None else (self.gil_held + held) / 2
+        self.decision = None
         self.stall_s = max(stall_s, self.stall_s / 2)
 
     def sent(self, items: int, size: int, seconds: float) -> None:
         """Take in what sending items took."""
+        if self.sending.item_s is None:
+            self.decision = None
         self.sending.measured(items, seconds)
         self.payload_bytes = size / items
 
@@ -134,6 +139,7 @@ class Cost:
     def _correct(self, strategy: Strategy, factor: float) -> None:
         known = self.bias.get(strategy, 1.0)
         low, high = _BIAS_RANGE
+        self.decision = None
         self.bias[strategy] = min(max(_BIAS_MEMORY * known + (1 - _BIAS_MEMORY) * factor, low), high)
 
     def forget(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..model import Decision, Host, Reason, Strategy, Workload
@@ -44,20 +45,20 @@ def _by_rule(
     """Return what is settled without an estimate."""
     if work.n_items == 0:
         return SERIAL, Reason.NO_ITEMS, 1
-    if work.n_done and work.n_done == work.n_items and options.strategy is Strategy.AUTO:
-        return work.current or SERIAL, Reason.TOO_SMALL, 1
     if host.is_off:
         return SERIAL, Reason.OPERATOR_OFF, 1
     if host.is_worker:
         return SERIAL, Reason.NESTED, 1
     if host.foreign_pool is not None:
         return SERIAL, Reason.FOREIGN_POOL, 1
+    if work.n_items is not None and work.n_done >= work.n_items and options.strategy is Strategy.AUTO:
+        return work.current or SERIAL, Reason.TOO_SMALL, 1
     asked = options.strategy
     if asked is THREADS:
         if not options.is_consent:
             return SERIAL, Reason.THREADS_NEED_CONSENT, 1
         return THREADS, Reason.EXPLICIT, usable_workers(thread_limit(host, config), work, options)
-    workers = usable_workers(worker_limit(host, config), work, options)
+    workers = _usable_processes(host, work, options, config)
     if asked is not Strategy.AUTO:
         return asked, Reason.EXPLICIT, workers if asked is PROCESSES else 1
     if host.is_ci and not host.lifts_ci and leaving not in (Reason.LOCAL_NEVER, Reason.HAS_CRASHED):
@@ -88,7 +89,7 @@ def _must_leave(work: Workload, options: CallOptions, config: ParallelConfig) ->
 def _by_estimate(
     host: Host, work: Workload, options: CallOptions, config: ParallelConfig, leaving: Reason | None
 ) -> Decision:
-    most = usable_workers(worker_limit(host, config), work, options)
+    most = _usable_processes(host, work, options, config)
     serial = estimate_serial(host, work)
     threads = estimate_threads(host, work, usable_workers(thread_limit(host, config), work, options))
     may_bridge = leaving is None and work.may_bridge
@@ -104,7 +105,7 @@ def _by_estimate(
             strategy, chosen = PROCESSES, processes
         reason = Reason.TOO_SMALL if strategy is SERIAL else Reason.FASTER
         is_soon_over = may_bridge and not work.idle_workers and serial.seconds + work.forgone_s < host.worker_start_s
-        if strategy is SERIAL and _would_hold_the_loop(host, work) and not is_soon_over:
+        if strategy is not PROCESSES and _would_hold_the_loop(host, work) and not is_soon_over:
             strategy, chosen, reason = PROCESSES, processes, Reason.PROTECTS_LOOP
         elif strategy is SERIAL and most == 1 and items_left(work) > 1:
             reason = Reason.SINGLE_WORKER
@@ -118,7 +119,7 @@ def _by_estimate(
         estimated_serial_s=serial.seconds,
         estimated_s=chosen.seconds,
         start_cost_s=chosen.start_s,
-        forgone_s=_forgone_s(host, work, config, serial, processes) if reason is Reason.TOO_SMALL else 0.0,
+        forgone_s=_forgone_s(host, work, config, serial, processes, most) if reason is Reason.TOO_SMALL else 0.0,
         hint=None if options.thread_safe else _thread_hint(host, work, config, chosen, threads),
     )
 
@@ -135,13 +136,15 @@ def _head_start(work: Workload, config: ParallelConfig) -> float:
 
 
 def _forgone_s(
-    host: Host, work: Workload, config: ParallelConfig, serial: Estimate, processes: Estimate
+    host: Host, work: Workload, config: ParallelConfig, serial: Estimate, processes: Estimate, most: int
 ) -> float:
     """Return what is lost for want of workers: what they would save if they were up, or the time that the loop is held."""
     if _would_hold_the_loop(host, work):
         return serial.seconds
-    warm_s = processes.seconds - processes.start_s
-    return serial.seconds - warm_s if processes.start_s > 0 and serial.seconds >= config.min_speedup * warm_s else 0.0
+    if not processes.start_s:
+        return 0.0
+    warm = estimate_processes(host, replace(work, idle_workers=most, import_s=0.0), most, may_bridge=False)
+    return serial.seconds - warm.seconds if serial.seconds >= config.min_speedup * warm.seconds else 0.0
 
 
 def _may_pay(host: Host, work: Workload) -> bool:
@@ -150,7 +153,7 @@ def _may_pay(host: Host, work: Workload) -> bool:
 
 def _would_hold_the_loop(host: Host, work: Workload) -> bool:
     """Whether an item is long enough to be felt on the loop, and holds the GIL as far as is known."""
-    if not host.has_gil or (work.item_s or 0.0) <= LOOP_SAFE_S:
+    if not host.has_gil or (work.item_s or 0.0) <= LOOP_SAFE_S or not (_may_pay(host, work) or work.idle_workers):
         return False
     return work.gil_held is None or work.gil_held >= GIL_FREE
 
@@ -187,6 +190,11 @@ def _decision(
     )
 
 
+def _usable_processes(host: Host, work: Workload, options: CallOptions, config: ParallelConfig) -> int:
+    limit = worker_limit(host, config)
+    return usable_workers(limit if work.max_workers is None else min(limit, work.max_workers), work, options)
+
+
 def usable_workers(limit: int, work: Workload, options: CallOptions) -> int:
     """Return how many lanes can take part: never more than the session has, than asked for, or than items."""
     workers = limit
@@ -207,7 +215,7 @@ def worker_limit(host: Host, config: ParallelConfig) -> int:
     if host.platform in ("win32", "darwin") and host.physical is not None and config.workers is None:
         cores = min(cores, host.physical)
     if host.memory_bytes is not None:
-        cores = min(cores, max(1, host.memory_bytes // host.worker_bytes))
+        cores = min(cores, max(1, host.memory_bytes // max(1, host.worker_bytes)))
     return min(cores, thread_limit(host, config))
 
 

@@ -122,7 +122,7 @@ def _start_s(host: Host, work: Workload, warm_s: float, lanes: int, may_bridge: 
     ready_s = max(ready_s - work.starting_s, LATE * ready_s)
     going_on = (0 if work.import_s else up) + BRIDGE * may_bridge
     total_s = warm_s * lanes
-    if total_s <= ready_s * going_on:  # done before the others are ready
+    if going_on and total_s <= ready_s * going_on:  # done before the others are ready
         start_s = total_s / going_on - warm_s
     else:
         start_s = ready_s * (1 - going_on / lanes)

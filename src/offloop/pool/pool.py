@@ -98,6 +98,13 @@ class Pool(Generic[L]):
         return len(self._idle)
 
     @property
+    def capacity(self) -> int:
+        """The most lanes that there can be at the moment."""
+        if self._full_until > time.monotonic():
+            return max(1, len(self._idle) + len(self._leased))
+        return self.limit
+
+    @property
     def lanes(self) -> list[L]:
         """All lanes, idle and leased."""
         with self._lock:

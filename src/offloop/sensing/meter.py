@@ -8,6 +8,7 @@ from typing import Any
 from ..model import Host
 
 _MEMORY = 0.8  # how much of an estimate stays when a new figure comes: a guess
+_LEAST = 1e-9  # a clock that stood still must not count as no time at all
 _LEAP = 3.0  # a figure that is more than this many times the estimate counts as so many times: the machine was busy
 
 
@@ -36,14 +37,8 @@ class Meter:
         if seconds > 0:
             self._take_in("bytes_per_s", n_bytes / seconds)
 
-    def weighed(self, worker_bytes: int, memory_bytes: int | None) -> None:
-        """Take in what a worker holds of its own, and what workers may take in all."""
-        self._figures["worker_bytes"] = worker_bytes
-        if memory_bytes is not None:
-            self._figures["memory_bytes"] = memory_bytes
-        self.version += 1
-
     def _take_in(self, name: str, figure: float) -> None:
+        figure = max(figure, _LEAST)
         known = self._figures.get(name)
         if known is not None:
             figure = _MEMORY * known + (1 - _MEMORY) * min(figure, _LEAP * known)

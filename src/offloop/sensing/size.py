@@ -7,14 +7,19 @@ import sys
 from collections import deque
 from collections.abc import Hashable
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MethodType
 from typing import Any, NamedTuple
 
 _MAX_PARTS = 24
 _MAX_DEPTH = 3
 
-_TEXTS = frozenset({str, bytes, bytearray})
-_COLLECTIONS = frozenset({list, tuple, set, frozenset, dict, deque, range})
+# Told apart by id: a class of classes may define __hash__ and __eq__. These never die, so their ids stay theirs.
+_TEXTS = frozenset(map(id, (str, bytes, bytearray)))
+_COLLECTIONS = frozenset(map(id, (list, tuple, set, frozenset, dict, deque, range)))
+_BASES = (tuple, list, dict, str, bytes, set, frozenset, deque)
+_module, _qualname, _dictoffset, _mro, _namespace = (
+    vars(type)[name].__get__ for name in ("__module__", "__qualname__", "__dictoffset__", "__mro__", "__dict__")
+)
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial)
 
 # Whose objects tell their shape by an attribute of their own, which runs no user's code.
@@ -63,29 +68,35 @@ class _Look:
     def at(self, value: Any, depth: int, numbers_count: bool = True) -> Hashable:
         self.parts_left -= 1
         kind = type(value)
-        name = kind.__qualname__
+        name = _qualname(kind)
         if kind is int:
             return (name, value.bit_length() >> 1) if numbers_count else name
         if kind is float:
             return (name, math.frexp(value)[1] >> 1) if numbers_count else name
-        if kind in _TEXTS:
+        if id(kind) in _TEXTS:
             self.n_bytes += len(value)
             return name, len(value).bit_length()
-        if kind in _COLLECTIONS:
+        if id(kind) in _COLLECTIONS:
             return self._collection(name, value, depth)
-        if isinstance(value, _FUNCTIONS):
+        for base in _BASES:
+            if issubclass(kind, base):  # its own length and iteration may be anything: only its size counts
+                size: int = base.__len__(value)
+                self.n_bytes += _CELL_BYTES * size
+                return str(name), int(size).bit_length()
+        if issubclass(kind, _FUNCTIONS):
             return self._function(value, depth)
-        if kind.__module__.partition(".")[0] in _SHAPED:
+        module = _module(kind)
+        if type(module) is str and module.partition(".")[0] in _SHAPED:
             return self._shaped(name, value)
-        if depth and hasattr(kind, "__dictoffset__") and kind.__dictoffset__ and not isinstance(value, type):
+        if depth and _dictoffset(kind) and not issubclass(kind, type):
             return self._object(name, value, depth)
         return name
 
     def _collection(self, name: str, value: Any, depth: int) -> Hashable:
-        size = len(value)
+        size = len(value) if name != "range" else max(0, (value.stop - value.start) // value.step)
         self.n_bytes += _CELL_BYTES * size * (name != "range")
         if not (depth and size) or name == "range":
-            return name, size.bit_length()
+            return name, int(size).bit_length()
         before = self.n_bytes
         parts = value.values() if name == "dict" else value
         are_arguments = depth == _MAX_DEPTH and name in ("tuple", "dict") and size <= _FEW  # numbers in data are data
@@ -124,7 +135,9 @@ class _Look:
         return name, n_bytes.bit_length()
 
     def _object(self, name: str, value: object, depth: int) -> Hashable:
-        attributes = _attribute(value, "__dict__")
+        holder = next((base for base in _mro(type(value)) if "__dict__" in _namespace(base)), None)
+        slot = None if holder is None else _namespace(holder)["__dict__"]
+        attributes = slot.__get__(value) if type(slot) is GetSetDescriptorType else None
         if type(attributes) is not dict:
             return name
         inside: list[Hashable] = []

@@ -73,7 +73,6 @@ class _Room:
         with self._lock:
             if held and free is not None:
                 each = max(held)
-                meter.weighed(each, free + each * len(held))
                 most = memory_limit(free, each, len(held))
                 if most is not None and len(held) + self._n_starting >= most:
                     self._tell(most, each, free)

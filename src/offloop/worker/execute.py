@@ -17,6 +17,7 @@ from .task import Task, current
 _SPREAD = Flag.STAR | Flag.SEEDED
 _LOOK_NS = 20_000
 _TINY_LOOK = 8  # so many items between two looks, and the next ones run without a look at the clock in between
+_TINY_BATCH = 64
 _TINY_NS = 200_000  # for about so long: a cancel waits no longer
 FLUSH_NS = 20_000_000  # outcomes of a long chunk leave a worker at least so often, so that a crash loses little
 
@@ -145,16 +146,21 @@ def execute(
 def _execute_tiny(
     fn: Callable[[Any], Any], calls: Any, values: list[Any], words: memoryview | None, word: int, count: int
 ) -> None:
-    """Execute items that take about a microsecond each, with next to nothing between them.
+    """Execute up to `count` items that take about a microsecond each, with next to nothing between them.
 
-    A worker still notes each item on its status page, so that a crash is pinned to it: 30 ns.
+    A worker still notes each item on its status page, so that a crash is pinned to it: 30 ns. Every 64 items the clock is
+    looked at, in case the next ones are not like the last.
     """
     append = values.append
-    if words is None:
-        for item in islice(calls, count):
+    ends = monotonic_ns() + 2 * _TINY_NS
+    while count > 0 and monotonic_ns() < ends:
+        batch = islice(calls, min(count, _TINY_BATCH))
+        count -= _TINY_BATCH
+        if words is None:
+            for item in batch:
+                append(fn(item))
+            continue
+        for item in batch:
+            words[ITEM] = word
+            word += 1
             append(fn(item))
-        return
-    for item in islice(calls, count):
-        words[ITEM] = word
-        word += 1
-        append(fn(item))

@@ -8,6 +8,7 @@ import time
 _TICK_S = 0.0002
 _USUAL_S = 0.00015  # how late a sleep ends on an idle machine: 0.06 to 0.1 ms
 _TELLING_S = 0.002
+_LONG_S = 0.020  # so long a wait is no machine's
 _ENOUGH = 5  # a held GIL lets two or three ticks of 10 ms through, and all of them late
 
 
@@ -58,6 +59,6 @@ class GilWatch:
             return None
         waiting_s = max(0.0, now - self._due - _USUAL_S)  # it may be waiting just now
         late_s = self._late_s
-        if self._n_prompt >= _ENOUGH:
-            late_s -= self.stall_s  # where the GIL is free, one long wait is the machine's
+        if self._n_prompt >= _ENOUGH and self.stall_s < _LONG_S:
+            late_s -= self.stall_s  # where the GIL is free, one such wait is the machine's
         return min(1.0, (late_s + waiting_s) / elapsed_s)
