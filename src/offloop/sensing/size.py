@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MethodType
 from typing import Any, NamedTuple
@@ -17,9 +17,10 @@ _MAX_DEPTH = 3
 _TEXTS = frozenset(map(id, (str, bytes, bytearray)))
 _COLLECTIONS = frozenset(map(id, (list, tuple, set, frozenset, dict, deque, range)))
 _BASES = (tuple, list, dict, str, bytes, set, frozenset, deque)
-_module, _qualname, _dictoffset, _mro, _namespace = (
-    vars(type)[name].__get__ for name in ("__module__", "__qualname__", "__dictoffset__", "__mro__", "__dict__")
+_module, _dictoffset, _mro, _namespace = (
+    vars(type)[name].__get__ for name in ("__module__", "__dictoffset__", "__mro__", "__dict__")
 )
+_qualname: Callable[[type], str] = vars(type)["__qualname__"].__get__
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial)
 
 # Whose objects tell their shape by an attribute of their own, which runs no user's code.
@@ -82,7 +83,7 @@ class _Look:
             if issubclass(kind, base):  # its own length and iteration may be anything: only its size counts
                 size: int = base.__len__(value)
                 self.n_bytes += _CELL_BYTES * size
-                return str(name), int(size).bit_length()
+                return name, size.bit_length()
         if issubclass(kind, _FUNCTIONS):
             return self._function(value, depth)
         module = _module(kind)
