@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ async def start_all(session: offloop.ParallelSession, strategy: str) -> None:
         n_lanes = session._threads.limit
     with tempfile.TemporaryDirectory() as folder:
         together = partial(meet, f"{folder}/meeting", n_lanes)
-        await session.run_parallel(together, range(n_lanes), chunk_size=1)
+        await session.run_parallel(together, range(n_lanes), chunk_size=1, strategy=strategy)  # type: ignore[arg-type]
 
 
 # --- failing -----------------------------------------------------------------------------------------------------------
@@ -649,3 +650,180 @@ def fork_and_loop(path: str) -> None:
     """Leave a child behind, and go on whatever happens."""
     fork_and_stay(f"{path}.child")
     loop_deaf(path)
+
+
+# --- what a decision rests on ------------------------------------------------------------------------------------------
+
+_inside: list[int] = []  # threads of this process that execute `guarded` now
+_inside_lock = threading.Lock()
+
+
+def guarded(seconds: float) -> tuple[int, int]:
+    """Take so long, and return the process and how many of its threads were in here at the most."""
+    with _inside_lock:
+        _inside.append(threading.get_ident())
+        most = len(_inside)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        offloop.checkpoint()
+        time.sleep(min(seconds, 0.001))
+        with _inside_lock:
+            most = max(most, len(_inside))
+    with _inside_lock:
+        _inside.remove(threading.get_ident())
+    return os.getpid(), most
+
+
+def sleep_and_tell(seconds: float) -> tuple[int, int]:
+    """Take so long without the GIL, and return the process and the thread."""
+    time.sleep(seconds)
+    return thread_of()
+
+
+def sleep_by_size(seconds_per_byte: float, data: bytes) -> int:
+    if len(data) > 1000:
+        time.sleep(seconds_per_byte * len(data))
+    return os.getpid()
+
+
+def sleep_by_size_here(data: bytes) -> int:
+    time.sleep(1e-6 * len(data))
+    return os.getpid()
+
+
+def log_and_sleep(path: str, item: tuple[int, float]) -> tuple[int, int]:
+    """Note the execution of a numbered item, take its seconds, and return its number and the process."""
+    number, seconds = item
+    append(path, number)
+    if seconds:
+        time.sleep(seconds)
+    return number, os.getpid()
+
+
+def spin_and_tell(seconds: float) -> int:
+    spin(seconds)
+    return os.getpid()
+
+
+def loop_until_cancelled_as(path: str, _: Any) -> str:
+    return loop_until_cancelled(path)
+
+
+def echo_after(seconds: float, x: Any) -> Any:
+    if seconds:
+        nap(seconds)
+    return x
+
+
+def hold_gil_for(seconds: float) -> int:
+    """Keep the GIL for so long, without using the processor."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return os.getpid()
+
+
+def log_and_wait(path: str, x: int) -> int:
+    """Note the execution of an item, and wait until the file ``path.go`` is there, heeding cancellation."""
+    append(path, x)
+    end = time.monotonic() + 30
+    while not os.path.exists(f"{path}.go") and time.monotonic() < end:
+        offloop.checkpoint()
+        time.sleep(0.001)
+    return x
+
+
+def die_if_told(how: str, x: int) -> tuple[int, int]:
+    if how:
+        die(how)
+    return x, os.getpid()
+
+
+def log_and_lock(path: str, x: int) -> Any:
+    """Note the execution of an item, and take a while; the result of item 3 can't be pickled."""
+    append(path, x)
+    time.sleep(0.015)
+    return threading.Lock() if x == 3 else (x, os.getpid())
+
+
+def log_request(path: str, request: Any) -> tuple[int, int]:
+    append(path, request.number)
+    time.sleep(0.015)
+    return request.number, os.getpid()
+
+
+def log_request_slowly(path: str, request: Any) -> tuple[int, int]:
+    append(path, request.number)
+    return request.number, hold_gil_for(0.02)
+
+
+def hold_and_lock(path: str, seconds: float, x: int) -> Any:
+    append(path, x)
+    hold_gil_for(seconds)
+    return lock_for_3(x)
+
+
+def fail_on_odd_or_lock(x: Any) -> Any:
+    time.sleep(0.015)
+    return fail_on_odd(x) if isinstance(x, int) else x
+
+
+def niceness() -> int:
+    return os.nice(0)
+
+
+def hold_memory(n_bytes: int) -> bytearray:
+    """Be the worker_init of workers that hold so much of their own."""
+    return bytearray(os.urandom(1 << 20)) * (n_bytes >> 20)
+
+
+class SlowToRebuild:
+    """A result that takes so long to unpickle."""
+
+    def __init__(self, number: int, seconds: float) -> None:
+        self.number, self.seconds = number, seconds
+
+    def __reduce__(self) -> Any:
+        return _rebuild_slowly, (self.number, self.seconds)
+
+
+def _rebuild_slowly(number: int, seconds: float) -> SlowToRebuild:
+    time.sleep(seconds)
+    return SlowToRebuild(number, seconds)
+
+
+def slow_to_rebuild(x: int) -> SlowToRebuild:
+    return SlowToRebuild(x, 0.02)
+
+
+def reasons_inside(x: int) -> tuple[str, str, list[int]]:
+    """Run a map in a session of this process, and return where and why."""
+
+    async def inner() -> tuple[str, str, list[int]]:
+        async with offloop.ParallelSession(workers=2) as session:
+            results = await session.run_parallel(double, [x, x + 1], strategy="processes")
+            return session.decisions[-1].strategy.value, session.decisions[-1].reason.value, results
+
+    return anyio.run(inner)
+
+
+@contextlib.contextmanager
+def heard(kind: str = "") -> Iterator[list[Any]]:
+    """Collect the events that are told in this context: all of them, or those of one name."""
+    events: list[Any] = []
+    remove = offloop.add_sink(lambda event: events.append(event) if kind in ("", event.event) else None)
+    try:
+        yield events
+    finally:
+        remove()
+
+
+async def gather(*calls: Any) -> list[Any]:
+    """Await calls side by side and return their results in order."""
+    results: list[Any] = [None] * len(calls)
+
+    async def one(place: int, call: Any) -> None:
+        results[place] = await call
+
+    async with anyio.create_task_group() as tasks:
+        for place, call in enumerate(calls):
+            tasks.start_soon(one, place, call)
+    return results

@@ -53,10 +53,11 @@ class Crew:
 
     def heard(self, lane: Lane) -> None:
         """Note news of a lane: once all have told something, they are up and know the function."""
-        if self._bridge is None or lane not in self.on_duty or self.on_duty[lane] is self._bridge:
+        backend = self.on_duty.get(lane)
+        if self._bridge is None or backend is None or backend is self._bridge or backend not in self._wanted:
             return
         self._answered.add(lane)
-        if len(self._answered) >= self._wanted[self.on_duty[lane]]:
+        if len(self._answered) >= self._wanted[backend]:
             self.leave_bridge()
 
     def end(self, lane: Lane) -> None:

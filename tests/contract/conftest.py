@@ -8,6 +8,7 @@ import pytest
 
 import offloop
 import workloads as w
+from offloop.sensing.meter import meter
 
 STRATEGIES = ("serial", "threads", "processes")
 
@@ -32,3 +33,11 @@ async def workers(anyio_backend: object) -> AsyncIterator[offloop.ParallelSessio
     async with offloop.ParallelSession(strategy="processes", workers=2, idle_timeout_s=600) as session:
         await w.start_all(session, "processes")
         yield session
+
+
+@pytest.fixture
+def usual_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what starting workers has taken so far: on a busy machine it would keep runs where they are."""
+    monkeypatch.setattr(meter, "_figures", {})
+    monkeypatch.setattr(meter, "_told", {})
+    monkeypatch.setattr(meter, "version", meter.version + 1)

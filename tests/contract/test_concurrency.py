@@ -16,28 +16,15 @@ import workloads as w
 pytestmark = pytest.mark.anyio
 
 
-async def gather(*calls: Any) -> list[Any]:
-    """Run calls side by side and return their results in order."""
-    results: list[Any] = [None] * len(calls)
-
-    async def one(place: int, call: Any) -> None:
-        results[place] = await call
-
-    async with anyio.create_task_group() as tasks:
-        for place, call in enumerate(calls):
-            tasks.start_soon(one, place, call)
-    return results
-
-
 async def test_concurrent_runs_on_one_session(session: offloop.ParallelSession) -> None:
     """Runs that share a session each get their own results."""
     runs = [session.run_parallel(w.echo, range(n * 1000, n * 1000 + 200)) for n in range(8)]
-    assert await gather(*runs) == [list(range(n * 1000, n * 1000 + 200)) for n in range(8)]
+    assert await w.gather(*runs) == [list(range(n * 1000, n * 1000 + 200)) for n in range(8)]
 
 
 async def test_concurrent_calls_on_one_session(session: offloop.ParallelSession) -> None:
     """A hundred callers at once each get their own answer back."""
-    assert await gather(*(session.run(w.echo, n) for n in range(100))) == list(range(100))
+    assert await w.gather(*(session.run(w.echo, n) for n in range(100))) == list(range(100))
 
 
 async def test_a_long_run_leaves_room_for_a_short_call(session: offloop.ParallelSession, strategy: str) -> None:
@@ -60,7 +47,7 @@ async def test_a_long_run_leaves_room_for_a_short_call(session: offloop.Parallel
 
 async def test_a_failing_run_harms_no_other(session: offloop.ParallelSession) -> None:
     """One run fails, the other on the same session returns all its results."""
-    good, bad = await gather(
+    good, bad = await w.gather(
         session.run_parallel(w.spin, [0.001] * 100),
         _caught(session.run_parallel(w.fail_on_3, range(100), chunk_size=1)),
     )
@@ -80,7 +67,7 @@ async def test_concurrent_sessions(anyio_backend: object, strategy: str) -> None
     """Sessions are independent of each other: one closes, the other works on."""
     async with offloop.ParallelSession(strategy=strategy) as first:
         async with offloop.ParallelSession(strategy=strategy) as second:
-            results = await gather(
+            results = await w.gather(
                 first.run_parallel(w.double, range(100)), second.run_parallel(w.echo, range(100))
             )
             assert results == [list(range(0, 200, 2)), list(range(100))]

@@ -220,3 +220,18 @@ def test_the_default_session_outlives_event_loops() -> None:
         assert len(set(pids)) == 1
     finally:
         anyio.run(offloop.close_default_session)
+
+
+async def test_warm_waits_for_workers_that_others_start(anyio_backend: object) -> None:
+    """However many ask at once, each goes on only when the workers answer."""
+    async with offloop.ParallelSession(workers=2) as session:
+        up: list[int] = []
+
+        async def warm() -> None:
+            await session.warm()
+            up.append(len(session.statistics().workers))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(warm)
+        assert up == [2, 2, 2]

@@ -145,8 +145,9 @@ def test_a_chunk_over_its_budget_hands_back_the_rest(words: memoryview) -> None:
     assert len(run(words, lambda n: n, range(50))) == 50
 
 
-def test_outcomes_of_a_long_chunk_leave_early(words: memoryview) -> None:
-    """Outcomes don't wait for the end of a long chunk, so that a crash loses little."""
+@pytest.mark.parametrize(("in_worker", "seen"), [(True, [0, 1, 2]), (False, [0, 0, 0])])
+def test_outcomes_of_a_long_chunk_leave_early(words: memoryview, in_worker: bool, seen: list[int]) -> None:
+    """In a worker outcomes don't wait for the end of a long chunk, so that a crash loses little; here none is to fear."""
     outcomes = Outcomes()
     early: list[int] = []
 
@@ -157,9 +158,9 @@ def test_outcomes_of_a_long_chunk_leave_early(words: memoryview) -> None:
             pass
         return number
 
-    task = Task(words, EPOCH, None, False)
+    task = Task(words, EPOCH, None, in_worker)
     execute(work, range(3), start=0, flags=0, budget_ns=0, task=task, emit=outcomes)
-    assert early == [0, 1, 2]
+    assert early == seen
 
 
 def number_of_ns() -> int:
@@ -189,3 +190,44 @@ def test_cancellation_is_no_exception_of_the_user(words: memoryview) -> None:
         raise TaskCancelled
 
     assert run(words, work, [1, 2]) == []
+
+
+def test_the_longest_item_is_told(words: memoryview) -> None:
+    """The end of a chunk tells how long its longest item took, and how long all of them."""
+
+    def work(number: int) -> None:
+        end = number_of_ns() + number * 1_000_000
+        while number_of_ns() < end:
+            pass
+
+    task = Task(words, EPOCH, None, True)
+    rest = execute(work, [1, 8, 2], start=0, flags=0, budget_ns=0, task=task, emit=Outcomes())
+    assert 8_000_000 <= rest.longest_ns <= rest.elapsed_ns - 3_000_000
+    assert (rest.gil_held, rest.stall_ns) == (None, 0)
+
+
+class FakeWatch:
+    """Says that the GIL was held for half of the time."""
+
+    stall_s = 0.25
+    n_stopped = 0
+
+    def stop(self) -> float:
+        """Count the end."""
+        self.n_stopped += 1
+        return 0.5
+
+
+@pytest.mark.parametrize("error", [None, ValueError, TaskCancelled])
+def test_what_was_watched_is_told(words: memoryview, error: type[BaseException] | None) -> None:
+    """The end of a chunk tells how the GIL was held, and the watch is over however the items fared."""
+
+    def work(number: int) -> int:
+        if error is not None:
+            raise error
+        return number
+
+    watch: Any = FakeWatch()
+    task = Task(words, EPOCH, None, True)
+    rest = execute(work, [1], start=0, flags=0, budget_ns=0, task=task, emit=Outcomes(), watch=watch)
+    assert (rest.gil_held, rest.stall_ns, watch.n_stopped) == (0.5, 250_000_000, 1)

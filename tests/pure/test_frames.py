@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from offloop.wire.frames import (
     HEADER_SIZE,
+    NOT_WATCHED,
     VERSION,
     Flag,
     Frame,
@@ -128,7 +129,20 @@ def test_another_version_ends_the_lane(version: int) -> None:
 def test_the_header_is_settled() -> None:
     """The layout of version 1 doesn't change by accident: little-endian, fields in this order."""
     header = pack_header(
-        Kind.TASK, 2, Flag.STAR, 3, 4, 5, 6, 7, 8, trace_id=bytes(range(16)), span_id=bytes(range(8))
+        Kind.TASK,
+        2,
+        Flag.STAR,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        trace_id=bytes(range(16)),
+        span_id=bytes(range(8)),
+        longest_ns=9,
+        stall_ns=10,
+        gil_held_pct=11,
     )
     words = b"".join(number.to_bytes(8, "little") for number in (3, 4, 5, 6, 7, 8))
     assert VERSION == 1
@@ -139,8 +153,19 @@ def test_the_header_is_settled() -> None:
         + words
         + bytes(range(16))
         + bytes(range(8))
+        + (9).to_bytes(8, "little")
+        + (10).to_bytes(8, "little")
+        + bytes([11])
         + (2).to_bytes(8, "little")
     )
+
+
+def test_a_header_says_what_was_not_watched() -> None:
+    """Unless it is told, how the GIL was held is marked as not known, by a number that is no percentage."""
+    reader = FrameReader()
+    header = deliver(reader, pack_header(Kind.VALUES, 0), [])[0].header
+    assert (header.longest_ns, header.stall_ns, header.gil_held_pct) == (0, 0, NOT_WATCHED)
+    assert NOT_WATCHED > 100
 
 
 def test_kinds_and_flags_are_distinct() -> None:

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offloop.model import Decision, Described, Host, Reason, SessionStatistics, Strategy, Workload, readable
+from offloop.settings import ParallelConfig
 
 MEMBERS: list[Described] = [*Strategy, *Reason]
 
 
 @pytest.mark.parametrize("member", MEMBERS, ids=str)
 def test_every_member_has_a_sentence(member: Described) -> None:
-    """Every strategy and every reason has one human sentence of its own."""
-    assert member.sentence[0].isupper() or member.sentence.startswith("OFFLOOP_")
+    """Every strategy and every reason has one human sentence of its own; it may begin with a setting as it is written."""
+    assert member.sentence[0].isupper() or member.sentence.partition("=")[0] in ParallelConfig.__annotations__
     assert member.sentence.endswith(".")
     assert member.sentence.count(". ") == 0
     assert [other.sentence for other in MEMBERS].count(member.sentence) == 1
@@ -74,8 +75,27 @@ def test_a_decision_in_full() -> None:
     )
     assert str(decision) == (
         "app.score: 1000 items → processes with 4 workers (faster)\n"
-        "  The estimated gain of going parallel reaches min_speedup. "
+        "  The estimated gain over the local thread reaches min_speedup. "
         "Estimates: an item 1.2 ms, serial 1.2 s, as chosen 310 ms."
+    )
+
+
+def test_a_decision_tells_what_may_be_had() -> None:
+    """The cost of starting workers, how the GIL is held, where the work is parallel itself, and a hint are told too."""
+    decision = Decision(
+        strategy=Strategy.SERIAL,
+        reason=Reason.INNER_PARALLELISM,
+        workers=1,
+        fn="app.fit",
+        start_cost_s=0.1,
+        gil_held=0.256,
+        inner="rf.n_jobs=-1",
+        hint="thread_safe=True would be about 1.8× faster",
+    )
+    assert str(decision) == (
+        "app.fit: items → serial (inner_parallelism: rf.n_jobs=-1)\n"
+        f"  {Reason.INNER_PARALLELISM.sentence} Estimates: of it to start workers 100 ms, GIL held 26%. "
+        "Hint: thread_safe=True would be about 1.8× faster."
     )
 
 
@@ -121,13 +141,17 @@ def test_an_unknown_count_is_left_out() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_values_are_frozen(value: object) -> None:
-    """What is decided from, and what is decided, can't be changed; equal values are equal and hash alike."""
+    """What is decided from, and what is decided, can't be changed, and is equal to its copy."""
     name = fields(value)[0].name  # type: ignore[arg-type]
     with pytest.raises(FrozenInstanceError):
         setattr(value, name, 3)
-    copy = pickle.loads(pickle.dumps(value))
-    assert copy == value
-    assert hash(copy) == hash(value)
+    assert pickle.loads(pickle.dumps(value)) == value
+
+
+@pytest.mark.parametrize("value", [Host(cores=1), Decision(strategy=Strategy.SERIAL, reason=Reason.CI, workers=1)])
+def test_values_without_a_mapping_hash_alike(value: object) -> None:
+    """A host and a decision can be kept in a set: equal ones hash alike."""
+    assert hash(pickle.loads(pickle.dumps(value))) == hash(value)
 
 
 @pytest.mark.parametrize("kind", [Host, Workload, Decision, SessionStatistics])

@@ -192,7 +192,7 @@ def a_tally(**counts: Any) -> Tally:
 
 def test_the_end_is_told_in_honest_numbers(heard: list[Event]) -> None:
     """Submitted is completed + failed + cancelled; one busy worker of two is half used; the estimate stands beside."""
-    tally = a_tally(submitted=10, completed=6, failed=1, retried=2, busy_s=4.0, peak_in_flight=5)
+    tally = a_tally(submitted=10, completed=6, failed=1, retried=2, busy_s=4.0, capacity_s=8.0, peak_in_flight=5)
     tell_end(a_decision(estimated_s=2.5), CallOptions(strategy=Strategy.AUTO, label="nightly"), tally, 4.0)
     (told,) = heard
     assert told == RunFinished(
