@@ -159,16 +159,18 @@ class Errand:
     Attributes:
         reports: What was told of the chunk.
         held: The lease and its lane, if the chunk is still under way and somebody else must see to it.
+        lost: What is known of the worker's death, if it died.
         error: What has ended it.
     """
 
-    __slots__ = ("_grace_s", "_lane", "_may_fail", "error", "held", "reports")
+    __slots__ = ("_grace_s", "_lane", "_may_fail", "error", "held", "lost", "reports")
 
     n_lanes = 1
 
     def __init__(self, options: CallOptions) -> None:
         self.reports: list[Report] = []
         self.held: tuple[AbstractAsyncContextManager[Lane], Lane] | None = None
+        self.lost: LaneLost | None = None
         self.error: Exception | None = None
         self._may_fail = options.on_error != "raise"
         self._grace_s = options.grace_s
@@ -217,8 +219,8 @@ class Errand:
     @property
     def _goes_on(self) -> bool:
         """Whether more of the chunk is wanted."""
-        if self.error is not None or not self.reports:
-            return self.error is None
+        if self.error is not None or self.lost is not None or not self.reports:
+            return self.error is None and self.lost is None
         last = self.reports[-1]
         return last.refused is None and (self._may_fail or not (last.is_inline and last.outcomes().failures))
 
@@ -227,6 +229,6 @@ class Errand:
         try:
             while lane.in_flight and self._goes_on:
                 self.reports.append(await lane.receive())
-        except LaneLost:
+        except LaneLost as lost:
             if self.error is None:  # not by `stop`: the worker is gone
-                raise
+                self.lost = lost

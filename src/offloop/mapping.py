@@ -116,6 +116,8 @@ class Run:
             self._crew.start(lane, backend)
         for report in errand.reports:
             self._accounts.note(lane, backend, chunk, report, is_alone=True)
+        if errand.lost is not None:
+            self._accounts.recover(errand.lost)
 
     async def drive(self, look: Callable[[], None] | None) -> None:
         """Execute all items; returns when each has its outcome, or the run has failed.
@@ -127,6 +129,8 @@ class Run:
             self._scope = self._tasks.cancel_scope
             if self.is_over:
                 return
+            if self._accounts.homeward is not None and self._local is not None:
+                self._crew.call(self._local, 1, None)
             held, self._held = self._held, None
             if held is not None:
                 self._manned.add((held[2], 0))

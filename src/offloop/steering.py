@@ -11,6 +11,7 @@ from .calling import Call, Errand
 from .changes import Changes
 from .deciding.chunking import LOCAL_ITEMS, next_size
 from .encoding import encode_inline, pack
+from .errors import WorkerStartError
 from .mapping import TURN_S, Run
 from .model import Decision, Reason, Strategy
 from .planning import STALL_S, UNKNOWN_S, Known, Planner
@@ -67,6 +68,7 @@ class Steering:
         self._local = local_thread()
         self._decision: Decision
         self._executor: Errand | Call | Run | None = None
+        self._stopped: Exception | None = None
         self._n_moves = 0
         self._moved_at = 0.0
         self._begun = self._counted_until = monotonic()
@@ -80,6 +82,7 @@ class Steering:
 
     def stop(self, error: Exception) -> None:
         """End the run with this error, from its own event loop; its items are stopped."""
+        self._stopped = error
         if self._executor is not None:
             self._executor.stop(error)
 
@@ -168,19 +171,25 @@ class Steering:
         errand: Errand | None = None
         chunk: Chunk | None = None
         if is_measured or self._decision.strategy is Strategy.SERIAL:
-            chunk = await self._first_chunk(job, source, is_measured)
+            chunk = await self._first_chunk(source, is_measured)
+        if self._stopped is not None:
+            raise self._stopped
+        failure: Exception | None = None
         if chunk is not None:
             errand = self._executor = Errand(options)
-            await self._open(errand, job, chunk, is_measured)
+            try:
+                await self._open(errand, job, chunk, is_measured)
+            except WorkerStartError as error:
+                failure = error
             report = errand.reports[0] if errand.reports else None
             if report is not None and _is_all(report, chunk) and source.is_exhausted:
                 self._learn_at_once(report.n_items, report)
                 if is_measured:
                     self._settle_done(report.n_items)
                 return report.outcomes().values
-        return await self._map_the_rest(job, source, n_items, chunk, errand, is_measured)
+        return await self._map_the_rest(job, source, n_items, chunk, errand, is_measured, failure)
 
-    async def _first_chunk(self, job: Job, source: Source, is_measured: bool) -> Chunk | None:
+    async def _first_chunk(self, source: Source, is_measured: bool) -> Chunk | None:
         """Return the items that show what the others will be like; None if none can be had at once."""
         if source.n_ready == 0:
             await source.pull(1)
@@ -191,8 +200,6 @@ class Steering:
         elif size is None:
             is_short = (self._decision.estimated_s or 1.0) <= _SHORT_S
             size = LOCAL_ITEMS if is_short else next_size(self._known.cost.item_s, source.remaining, 1, LOCAL_ITEMS)
-        if self._backend().is_remote:
-            await pack(job)
         items = source.take(size)
         return Chunk(0, items) if items else None
 
@@ -201,8 +208,10 @@ class Steering:
         backend = self._backend()
         self.tally.submitted = len(chunk.items)
         self._queue_on(backend, self._backlog_s(len(chunk.items)))
-        if backend.is_remote and not encode_inline(chunk):
-            return
+        if backend.is_remote:
+            await pack(job)  # it goes by its name, so that this can't fail
+            if not encode_inline(chunk):
+                return
         if is_measured:
             chunk.is_watched = backend.is_remote
             await errand.execute_patiently(backend, job, chunk, _PROBE_S, _LATE * _PROBE_S)
@@ -217,6 +226,7 @@ class Steering:
         chunk: Chunk | None,
         errand: Errand | None,
         is_measured: bool,
+        failure: Exception | None,
     ) -> list[Any]:
         """Go on where the first items have not been all, or did not just return."""
         known, stay = self._known, self._stay
@@ -236,6 +246,8 @@ class Steering:
         try:
             if chunk is not None and errand is not None:
                 run.take_on(chunk, errand, self._backend())
+            if failure is not None:
+                accounts.come_home(failure)
             if is_measured:
                 self._settle_measured(run)
             if not run.is_over:
@@ -253,6 +265,7 @@ class Steering:
         if run.is_over:
             self._settle_done(run.n_items)
             return
+        self._known.function.has_crashed |= self.tally.crashes > 0
         n_done, item_s, gil_held = run.progress()
         learned_s = self._known.cost.item_s
         self._settle(self.decide(run.n_items, n_done=n_done, item_s=learned_s or item_s, gil_held=gil_held))
@@ -264,8 +277,7 @@ class Steering:
     def _look(self, run: Run) -> None:
         """Decide anew by how the run goes, and move it if that says otherwise."""
         known, current = self._known, self._decision.strategy
-        if self.tally.crashes:
-            known.function.has_crashed = True
+        known.function.has_crashed |= self.tally.crashes > 0
         n_done, item_s, gil_held = run.progress()
         learned_s = known.cost.item_s
         if current is Strategy.THREADS and item_s is not None:
@@ -356,8 +368,8 @@ class Steering:
         self._queue_on(None)
         known, tally, decision = self._known, self.tally, self._decision
         function = known.function
-        function.has_crashed = function.has_crashed or tally.crashes > 0
-        function.was_remote = function.was_remote or decision.strategy is Strategy.PROCESSES
+        function.has_crashed |= tally.crashes > 0
+        function.was_remote |= decision.strategy is Strategy.PROCESSES
         self._count_capacity()
         wall_s = monotonic() - self._begun
         if tally.completed == tally.submitted and not self._n_moves:
