@@ -278,10 +278,11 @@ class Pool(Generic[L]):
             return 0
         return self.limit - len(self._idle) - len(self._leased) - self._starting
 
-    def _start_some(self, count: int) -> list[threading.Thread]:
+    def _start_some(self, count: int) -> None:
         count = max(0, min(count, self._room()))
         self._starting += count
-        return [self._in_thread(self._start_one) for _ in range(count)]
+        for _ in range(count):
+            self._in_thread(self._start_one)
 
     def _reclaim(self, here: Any) -> None:
         """Kill lanes whose holder is gone with its event loop."""
@@ -292,7 +293,7 @@ class Pool(Generic[L]):
                 lane.close()
                 self._in_thread(self._discard, lane)
 
-    def _in_thread(self, work: Callable[..., object], *args: Any) -> threading.Thread:
+    def _in_thread(self, work: Callable[..., object], *args: Any) -> None:
         def call() -> None:
             try:
                 work(*args)
@@ -302,7 +303,6 @@ class Pool(Generic[L]):
         thread = threading.Thread(target=call, name=f"offloop-{self._name}", daemon=True)
         self._threads.add(thread)
         thread.start()
-        return thread
 
     def _start_one(self) -> None:
         lane: L | None = None
@@ -351,7 +351,8 @@ class Pool(Generic[L]):
         with self._lock:
             self._check_open()
             self._start_error = None
-            threads = self._start_some(count - len(self._idle) - len(self._leased) - self._starting)
+            self._start_some(count - len(self._idle) - len(self._leased) - self._starting)
+            threads = list(self._threads)  # those that others have started too
         for thread in threads:
             await anyio.to_thread.run_sync(thread.join, abandon_on_cancel=True)
         with self._lock:
