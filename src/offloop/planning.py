@@ -32,7 +32,7 @@ class Known:
 
     Attributes:
         name: The function's name in logs.
-        plain: The function inside all wrappers.
+        fn: The function.
         options: The options of the call.
         function: What is known of the function.
         cost: What inputs of this size have cost.
@@ -43,7 +43,7 @@ class Known:
     """
 
     name: str
-    plain: Any
+    fn: Any
     options: CallOptions
     function: FunctionCosts
     cost: Cost
@@ -98,7 +98,7 @@ class Planner:
         payload_bytes = size.n_bytes if options.item_bytes is None else options.item_bytes
         return Known(
             name=function_name(fn),
-            plain=plain,
+            fn=fn,
             options=options,
             function=function,
             cost=cost,
@@ -185,7 +185,7 @@ class Planner:
         if function.was_remote or known.cost.remote.item_s is not None:
             return 0.0
         if function.import_s is None and ((n_items or _MANY) - n_done) * (item_s or 0.0) >= _WORTH_A_LOOK_S:
-            function.import_s = import_s(known.plain)
+            function.import_s = import_s(known.fn)
         return function.import_s or 0.0
 
     def learn(self, decision: Decision) -> None:

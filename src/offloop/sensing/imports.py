@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from types import FunctionType, ModuleType
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 MODULE_S = 0.001  # what a module of somebody else's takes to import: 0.6 ms small ones, 0.9 scikit-learn, 1.5 numpy
 
 _MAX_MODULES = 64  # looked into
+_MAX_PARTS = 32
+_EMPTY = CellType()
 _IN_WORKERS = frozenset({"offloop", "cloudpickle", "loky", "__main__"})  # what they have anyway, or what has no import
 
 
@@ -21,15 +24,20 @@ def import_s(fn: Any, modules: Mapping[str, ModuleType] | None = None) -> float:
     their code is run. The standard library counts for nothing: little of it, and workers have much of it.
 
     Args:
-        fn: A function, or a class.
+        fn: Any callable, as the user gave it.
         modules: The imported modules by name; `sys.modules` if None.
     """
     known = sys.modules if modules is None else modules
     packages: set[str] = set()
     seen: set[str] = set()
-    names = [_home(fn)]
-    values: Iterable[Any] = _own_globals(fn) if names == ["__main__"] else ()
-    _note(values, packages, names)
+    names: list[str] = []
+    inner: list[Any] = [fn]
+    for part in inner:  # which grows: what is bound in a function comes with it
+        if len(inner) < _MAX_PARTS:
+            inner += _bound(part)
+        if isinstance(part, FunctionType) and part.__module__ == "__main__":
+            _note(_own_globals(part), packages, names)
+    _note(inner, packages, names)
     while names and len(seen) < _MAX_MODULES:
         name = names.pop()
         module = known.get(name)
@@ -45,15 +53,20 @@ def import_s(fn: Any, modules: Mapping[str, ModuleType] | None = None) -> float:
     return MODULE_S * sum(name.partition(".")[0] in counted for name in list(known))
 
 
-def _home(thing: Any) -> str:
-    home = getattr(thing, "__module__", None)
-    return home if isinstance(home, str) else "__main__"
+def _bound(fn: Any) -> list[Any]:
+    """Return what is bound in a function."""
+    kind = type(fn)
+    if issubclass(kind, partial):
+        return [fn.func, *fn.args, *fn.keywords.values()]
+    if kind is MethodType:
+        return [fn.__func__, fn.__self__]
+    if kind is FunctionType:
+        return [cell.cell_contents for cell in fn.__closure__ or () if cell != _EMPTY]
+    return [fn.fn] if vars(kind).get("wraps_fn") is True else []
 
 
-def _own_globals(fn: Any) -> list[Any]:
+def _own_globals(def _own_globals(fn: FunctionType) -> list[Any]:
     """Return what a function refers to that travels with it."""
-    if not isinstance(fn, FunctionType):
-        return []
     return [fn.__globals__[name] for name in fn.__code__.co_names if name in fn.__globals__]
 
 
