@@ -65,7 +65,7 @@ def _bound(fn: Any) -> list[Any]:
     return [fn.fn] if vars(kind).get("wraps_fn") is True else []
 
 
-def _own_globals(def _own_globals(fn: FunctionType) -> list[Any]:
+def _own_globals(fn: FunctionType) -> list[Any]:
     """Return what a function refers to that travels with it."""
     return [fn.__globals__[name] for name in fn.__code__.co_names if name in fn.__globals__]
 
