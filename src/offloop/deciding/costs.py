@@ -62,9 +62,15 @@ class Cost:
 
     @property
     def item_s(self) -> float | None:
-        """Seconds per item, as far as is known in this process, else in a worker; None if nothing is."""
-        local_s = self.local.item_s
-        return self.remote.item_s if local_s is None else local_s
+        """Seconds per item alone in this process, as far as is known; None if nothing is.
+
+        In a worker an item takes no less, beside others and at a lower priority. So if it does there, it was dearer here
+        for another reason: the first one, on which work is measured, often pays for an import or a cold cache.
+        """
+        local_s, remote_s = self.local.item_s, self.remote.item_s
+        if local_s is None or remote_s is None:
+            return remote_s if local_s is None else local_s
+        return min(local_s, remote_s)
 
     @property
     def transport_s(self) -> float | None:
@@ -109,7 +115,7 @@ class Cost:
 
         The GIL may be free for the loop and yet be in the way, if it is let go again and again for a moment.
         """
-        alone_s = self.local.item_s
+        alone_s = self.item_s
         if alone_s:
             self._correct(Strategy.THREADS, item_s / alone_s)
 

@@ -112,18 +112,16 @@ def _start_s(host: Host, work: Workload, warm_s: float, lanes: int, may_bridge: 
     """Return how much later all is done because not all workers are up, or know the function.
 
     Until they do, those that do work, and the local thread if it may; what they do by then needn't be done any more.
-    What runs before have forgone for want of workers is taken off: like skis, they are bought once renting has cost as
-    much, so that both together never cost more than twice the best (Karlin et al., 1988).
+    Once runs before have forgone as much for want of workers, they cost nothing more: like skis, they are bought once
+    renting has cost as much, so that both together never cost more than twice the best (Karlin et al., 1988).
     """
     up = min(work.idle_workers, lanes)
     ready_s = work.import_s + (host.worker_start_s if up < lanes else 0.0)
-    if not ready_s:
+    if ready_s <= work.forgone_s:
         return 0.0
     ready_s = max(ready_s - work.starting_s, LATE * ready_s)
     going_on = (0 if work.import_s else up) + BRIDGE * may_bridge
     total_s = warm_s * lanes
     if going_on and total_s <= ready_s * going_on:  # done before the others are ready
-        start_s = total_s / going_on - warm_s
-    else:
-        start_s = ready_s * (1 - going_on / lanes)
-    return max(0.0, start_s - work.forgone_s)
+        return total_s / going_on - warm_s
+    return ready_s * (1 - going_on / lanes)
