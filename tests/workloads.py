@@ -750,6 +750,10 @@ def log_request(path: str, request: Any) -> tuple[int, int]:
     return request.number, os.getpid()
 
 
+def log_request_of(_: Any, path: str, request: Any) -> tuple[int, int]:
+    return log_request(path, request)
+
+
 def log_request_slowly(path: str, request: Any) -> tuple[int, int]:
     append(path, request.number)
     return request.number, hold_gil_for(0.02)

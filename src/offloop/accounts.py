@@ -177,7 +177,7 @@ class Accounts:
             index
             for index, error in sorted(outcomes.failures.items())
             if (type(error) is UnpicklableItem or (type(error) is UnpicklableResult and self._options.retries))
-            and self.stick(chunk.part(index, index + 1), error)
+            and self.stick(Chunk(index, [chunk.items[index - chunk.start]]), error)  # this one is on its lane still
         ]
         start, values, failures = outcomes
         parts = []

@@ -151,24 +151,26 @@ class Call:
 
 
 class Errand:
-    """One chunk on a lane, without tasks or scopes of its own: the shortest way there is.
+    """First items on a lane, without tasks or scopes of its own: the shortest way there is.
 
     Args:
         options: Options of the call.
 
     Attributes:
-        reports: What was told of the chunk.
-        held: The lease and its lane, if the chunk is still under way and somebody else must see to it.
+        reports: What was told, with the chunk that it was told of.
+        held: The lease and its lane, if a chunk is still under way and somebody else must see to it.
+        stall_s: By how much the event loop was late meanwhile.
         lost: What is known of the worker's death, if it died.
         error: What has ended it.
     """
 
-    __slots__ = ("_grace_s", "_lane", "_may_fail", "error", "held", "lost", "reports")
+    __slots__ = ("_grace_s", "_lane", "_may_fail", "error", "held", "lost", "reports", "stall_s")
 
     n_lanes = 1
 
     def __init__(self, options: CallOptions) -> None:
-        self.reports: list[Report] = []
+        self.reports: list[tuple[Chunk, Report]] = []
+        self.stall_s = 0.0
         self.held: tuple[AbstractAsyncContextManager[Lane], Lane] | None = None
         self.lost: LaneLost | None = None
         self.error: Exception | None = None
@@ -190,26 +192,35 @@ class Errand:
             raise self.error
 
     async def execute_patiently(
-        self, backend: Backend, job: Job, chunk: Chunk, budget_s: float, patience_s: float
+        self, backend: Backend, job: Job, chunks: list[Chunk], budget_s: float, patience_s: float
     ) -> None:
-        """Execute the chunk, and wait only so long for a lane, and then for its end.
+        """Execute chunks, and wait only so long for a lane, and then for their end.
 
-        What is then still under way is left in `held`; what was not begun has no report and no `sent_at`.
+        What has not begun by then has no epoch; what is still under way is left in `held`.
         """
         lease = backend.lease(self._grace_s)
         async with AsyncExitStack() as stack:
             with anyio.move_on_after(patience_s):
-                self._lane = lane = await stack.enter_async_context(lease)
-                chunk.sent_at = monotonic()
-                lane.send(job, chunk, budget_s)
-            if not chunk.sent_at:
+                self._lane = await stack.enter_async_context(lease)
+            lane = self._lane
+            if lane is None:
                 return
+            begun = monotonic()
             with anyio.move_on_after(_WATCH_AFTER_S):
+                for chunk in chunks:
+                    chunk.sent_at = monotonic()
+                    lane.send(job, chunk, budget_s)
+                    if backend.is_remote:  # what was sent there can't be taken back
+                        await self._follow(lane)
                 await self._follow(lane)
+            self.stall_s = monotonic() - begun - _WATCH_AFTER_S
             if lane.in_flight and self._goes_on:
+                lane.in_flight[0].is_watched = True
                 lane.watch()
-                with anyio.move_on_after(patience_s):
-                    await self._follow(lane)
+                if self.stall_s < patience_s:
+                    with anyio.move_on_after(patience_s):
+                        await self._follow(lane)
+                lane.recall()
                 if lane.in_flight and self._goes_on:
                     stack.pop_all()
                     self.held = lease, lane
@@ -221,14 +232,15 @@ class Errand:
         """Whether more of the chunk is wanted."""
         if self.error is not None or self.lost is not None or not self.reports:
             return self.error is None and self.lost is None
-        last = self.reports[-1]
+        last = self.reports[-1][1]
         return last.refused is None and (self._may_fail or not (last.is_inline and last.outcomes().failures))
 
     async def _follow(self, lane: Lane) -> None:
         self._lane = lane
         try:
             while lane.in_flight and self._goes_on:
-                self.reports.append(await lane.receive())
+                chunk = lane.in_flight[0]
+                self.reports.append((chunk, await lane.receive()))
         except LaneLost as lost:
             if self.error is None:  # not by `stop`: the worker is gone
                 self.lost = lost

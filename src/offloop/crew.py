@@ -80,8 +80,8 @@ class Crew:
         return sum(len(chunk.items) for lane in self.on_duty for chunk in lane.in_flight)
 
     def under_way(self) -> tuple[int, int, float, float | None]:
-        """Return what the chunks under way have come to: items finished, items begun, seconds, how the GIL is held."""
-        finished, begun, seconds = 0, 0, 0.0
+        """Return what the chunks under way have come to: items finished, items on lanes, seconds, how the GIL is held."""
+        finished, n_under_way, seconds = 0, 0, 0.0
         held: float | None = None
         now = monotonic()
         for lane in self.on_duty:
@@ -89,7 +89,7 @@ class Crew:
                 chunk = lane.in_flight[0]
                 n_finished = max(0, lane.n_finished - chunk.done)
                 finished += n_finished
-                begun += n_finished + 1
+                n_under_way += 1
                 seconds += now - chunk.sent_at
                 held = lane.gil_held if chunk.is_watched and held is None else held
-        return finished, begun, seconds, held
+        return finished, n_under_way, seconds, held

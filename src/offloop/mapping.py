@@ -32,7 +32,7 @@ from .tally import Tally
 
 TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
 FIRST_LOOK_S = 0.010  # after so long a run is looked at for the first time, then after twice as long, and so on
-_LAST_LOOK_S = 1.0
+_LAST_LOOK_S = 0.1
 
 
 class Run:
@@ -64,6 +64,7 @@ class Run:
         self._held: tuple[AbstractAsyncContextManager[Lane], Lane, Backend] | None = None  # taken on with a chunk
         self._scope: anyio.CancelScope | None = None
         self._tasks: TaskGroup | None = None
+        self._seen = (0, 0.0)  # items finished, and their seconds, when progress was last asked for
         accounts.over = self._finish
 
     @property
@@ -93,8 +94,12 @@ class Run:
 
     @property
     def n_lanes(self) -> int:
-        """How many lanes should take part."""
-        return sum(self._crew.wanted.values())
+        """How many lanes take part, or should."""
+        return max(sum(self._crew.wanted.values()), len(self._crew.on_duty))
+
+    def leave_bridge(self) -> None:
+        """Let the lane of this process go that works until the others have answered."""
+        self._crew.leave_bridge()
 
     def stop(self, error: Exception) -> None:
         """End the run with this error, from its own event loop; its items are stopped."""
@@ -102,19 +107,19 @@ class Run:
 
     # --- entrances ---------------------------------------------------------------------------------------------------
 
-    def take_on(self, chunk: Chunk, errand: Errand, backend: Backend) -> None:
+    def take_on(self, chunks: list[Chunk], errand: Errand, backend: Backend) -> None:
         """Go on from where an errand has left the first items."""
-        self._queue.n_taken = len(chunk.items)
-        if not chunk.epoch:  # it was not even sent
-            self._queue.put_back(chunk)
-            return
+        self._queue.n_taken = sum(len(chunk.items) for chunk in chunks)
+        for chunk in reversed(chunks):
+            if not chunk.epoch:  # it has not begun
+                self._queue.put_back(chunk)
         lane: Lane | None = None
         if errand.held is not None:
             lease, lane = errand.held
             self._held = (lease, lane, backend)
             self._crew.call(backend, 1, None)
             self._crew.start(lane, backend)
-        for report in errand.reports:
+        for chunk, report in errand.reports:
             self._accounts.note(lane, backend, chunk, report, is_alone=True)
         if errand.lost is not None:
             self._accounts.recover(errand.lost)
@@ -174,14 +179,18 @@ class Run:
                 self._tasks.start_soon(self._serve_lane, *post)
 
     def progress(self) -> tuple[int, float | None, float | None]:
-        """Return how many items are finished, seconds per item, and how the GIL is held, with what is under way now.
+        """Return how many items are finished, seconds per item since the last time, and how the GIL is held.
 
         An item that is under way counts with the time that it has taken so far, so the mean is a lower bound.
         """
-        finished, begun, seconds, held = self._crew.under_way()
-        done = self.tally.done
-        begun += done
-        return done + finished, (self.tally.busy_s + seconds) / begun if begun else None, held
+        finished, n_under_way, seconds, held = self._crew.under_way()
+        finished, seconds = finished + self.tally.done, seconds + self.tally.busy_s
+        finished_before, seconds_before = self._seen
+        n_new, new_s = finished - finished_before, seconds - seconds_before
+        if n_new > 0:
+            self._seen = finished, seconds  # else the time since then goes on counting for what is under way
+        n_items = n_new + n_under_way
+        return finished, new_s / n_items if n_items > 0 and new_s > 0 else None, held
 
     async def _look(self, look: Callable[[], None]) -> None:
         pause_s = FIRST_LOOK_S
@@ -197,7 +206,7 @@ class Run:
         try:
             while not self.is_over and (backend is self._local or self._crew.wants(backend, ordinal)):
                 self._start_porters()
-                if not self._may_have_work(backend, ordinal) or len(self._accounts.arrived) > 2 * self._crew.n_lanes:
+                if self._is_flooded or not self._may_have_work(backend, ordinal):
                     await self._changes.wait()
                     continue
                 await self._lease(backend, ordinal)
@@ -233,7 +242,7 @@ class Run:
         ends = monotonic() + TURN_S
         while True:
             is_due = backend.has_waiters and monotonic() > ends
-            if lane.is_usable and not is_due and len(self._accounts.arrived) <= self._crew.n_lanes:
+            if lane.is_usable and not is_due and not self._is_flooded:
                 self._fill(lane, backend, ordinal)
             if not lane.in_flight or not await self._step(lane, backend):
                 return
@@ -301,6 +310,11 @@ class Run:
         self._porters.is_needed = True
         self._changes.notify()
         return None
+
+    @property
+    def _is_flooded(self) -> bool:
+        """Whether results come faster than they are unpacked, so that no more should be made."""
+        return len(self._accounts.arrived) > self._crew.n_lanes
 
     def _may_have_work(self, backend: Backend, ordinal: int) -> bool:
         if backend is self._local and self._queue.stuck:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from .deciding.costs import Cost, Costs, FunctionCosts
 from .deciding.decide import decide
 from .model import Decision, Host, Strategy, Workload
+from .pool.lane import WorkerLane
+from .pool.lease import PooledBackend
+from .pool.thread_lane import ThreadLane
 from .sensing.imports import import_s
 from .sensing.inner_parallelism import find_in_call
 from .sensing.meter import meter
@@ -24,6 +27,13 @@ _WORTH_A_LOOK_S = 0.010  # a look at what is imported takes up to a millisecond
 _MANY = 1000
 STALL_S = 0.020  # work that keeps the GIL from the loop for longer does not bridge: 5 ms is a Python loop, plus noise
 _SIMILAR = 1.25  # a decision is used again while the cost that it rests on is within this factor
+
+
+class Venues(NamedTuple):
+    """Where a session's items may execute, besides the local thread."""
+
+    threads: PooledBackend[ThreadLane]
+    processes: PooledBackend[WorkerLane]
 
 
 @dataclass(slots=True, eq=False)

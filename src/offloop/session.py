@@ -26,7 +26,7 @@ from .events import WorkersCapped
 from .functions import SeededFunction, check_function
 from .initializing import LocalInitializer
 from .model import Decision, SessionStatistics
-from .planning import Planner
+from .planning import Planner, Venues
 from .pool.waiting import poster
 from .records import Records
 from .sensing.environment import sense_environment
@@ -45,7 +45,7 @@ from .settings import (
     session_settings,
 )
 from .sources import source_of
-from .steering import Steering, Venues
+from .steering import Steering
 from .strategies.base import Job
 from .strategies.processes import processes
 from .strategies.threads import threads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from .accounts import Accounts
 from .calling import Call, Errand
@@ -14,10 +14,8 @@ from .encoding import encode_inline, pack
 from .errors import WorkerStartError
 from .mapping import TURN_S, Run
 from .model import Decision, Reason, Strategy
-from .planning import STALL_S, UNKNOWN_S, Known, Planner
-from .pool.lane import WorkerLane
+from .planning import STALL_S, UNKNOWN_S, Known, Planner, Venues
 from .pool.lease import PooledBackend
-from .pool.thread_lane import ThreadLane
 from .queueing import Queue
 from .records import Records
 from .reporting import tell_fallback
@@ -40,13 +38,6 @@ _OTHERWISE = 4.0  # a run's own mean counts against what was learned if it is of
 
 # Decisions that rest on an estimate, and may turn out otherwise.
 _REVISABLE = frozenset({Reason.MEASURING, Reason.TOO_SMALL, Reason.SINGLE_WORKER, Reason.FASTER, Reason.PROTECTS_LOOP})
-
-
-class Venues(NamedTuple):
-    """Where a session's items may execute, besides the local thread."""
-
-    threads: PooledBackend[ThreadLane]
-    processes: PooledBackend[WorkerLane]
 
 
 class Steering:
@@ -89,7 +80,8 @@ class Steering:
     @property
     def _stay(self) -> Backend | None:
         """Where items execute that can't travel; None if that would fail them."""
-        may_stay = self._known.options.strategy is Strategy.AUTO and self._planner.config.local == "allow"
+        is_auto = self._known.options.strategy is Strategy.AUTO
+        may_stay = is_auto and self._planner.config.local == "allow" and self._decision.reason is not Reason.ABOVE_GRACE
         return self._local if may_stay and not self._known.function.has_crashed else None
 
     # --- a single call -----------------------------------------------------------------------------------------------
@@ -116,7 +108,7 @@ class Steering:
         self._queue_on(self._local, cost.item_s or UNKNOWN_S)
         errand = self._executor = Errand(self._known.options)
         await errand.execute(self._local, job, chunk, 0.0)
-        report = errand.reports[0]
+        _, report = errand.reports[0]
         error = report.refused.error if report.refused is not None else report.outcomes().failures.get(0)
         if error is not None:
             self.tally.failed = 1
@@ -169,28 +161,26 @@ class Steering:
         if not is_measured:
             self._settle(self._decision)
         errand: Errand | None = None
-        chunk: Chunk | None = None
+        failure: Exception | None = None
+        chunks: list[Chunk] = []
         if is_measured or self._decision.strategy is Strategy.SERIAL:
-            chunk = await self._first_chunk(source, is_measured)
+            chunks = await self._first_chunks(source, is_measured)
         if self._stopped is not None:
             raise self._stopped
-        failure: Exception | None = None
-        if chunk is not None:
+        if chunks:
             errand = self._executor = Errand(options)
             try:
-                await self._open(errand, job, chunk, is_measured)
+                await self._open(errand, job, chunks, is_measured)
             except WorkerStartError as error:
                 failure = error
-            report = errand.reports[0] if errand.reports else None
-            if report is not None and _is_all(report, chunk) and source.is_exhausted:
-                self._learn_at_once(report.n_items, report)
+            if source.is_exhausted and (values := self._all_values(chunks, errand)) is not None:
                 if is_measured:
-                    self._settle_done(report.n_items)
-                return report.outcomes().values
-        return await self._map_the_rest(job, source, n_items, chunk, errand, is_measured, failure)
+                    self._settle_done(len(values))
+                return values
+        return await self._map_the_rest(job, source, n_items, chunks, errand, is_measured, failure)
 
-    async def _first_chunk(self, source: Source, is_measured: bool) -> Chunk | None:
-        """Return the items that show what the others will be like; None if none can be had at once."""
+    async def _first_chunks(self, source: Source, is_measured: bool) -> list[Chunk]:
+        """Return the items that show what the others will be like; nothing if none can be had at once."""
         if source.n_ready == 0:
             await source.pull(1)
         options = self._known.options
@@ -200,30 +190,48 @@ class Steering:
         elif size is None:
             is_short = (self._decision.estimated_s or 1.0) <= _SHORT_S
             size = LOCAL_ITEMS if is_short else next_size(self._known.cost.item_s, source.remaining, 1, LOCAL_ITEMS)
-        items = source.take(size)
-        return Chunk(0, items) if items else None
+        if not is_measured:
+            return [Chunk(0, items)] if (items := source.take(size)) else []
+        parts = source.take(1), source.take(size - 1)  # the others can be taken back if the first one is long
+        return [Chunk(start, items) for start, items in enumerate(parts) if items]
 
-    async def _open(self, errand: Errand, job: Job, chunk: Chunk, is_measured: bool) -> None:
+    async def _open(self, errand: Errand, job: Job, chunks: list[Chunk], is_measured: bool) -> None:
         """Execute the first items, and see how long they take."""
         backend = self._backend()
-        self.tally.submitted = len(chunk.items)
-        self._queue_on(backend, self._backlog_s(len(chunk.items)))
+        n_items = self.tally.submitted = sum(len(chunk.items) for chunk in chunks)
+        self._queue_on(backend, self._backlog_s(n_items))
         if backend.is_remote:
             await pack(job)  # it goes by its name, so that this can't fail
-            if not encode_inline(chunk):
-                return
+            for chunk in chunks:
+                chunk.is_watched = True
+                if not encode_inline(chunk):
+                    return
         if is_measured:
-            chunk.is_watched = backend.is_remote
-            await errand.execute_patiently(backend, job, chunk, _PROBE_S, _LATE * _PROBE_S)
+            await errand.execute_patiently(backend, job, chunks, _PROBE_S, _LATE * _PROBE_S)
+            if errand.stall_s > STALL_S:  # not even a timer got the GIL
+                self._known.cost.watched(1.0, errand.stall_s)
         else:
-            await errand.execute(backend, job, chunk, _FIRST_S)
+            await errand.execute(backend, job, chunks[0], _FIRST_S)
+
+    def _all_values(self, chunks: list[Chunk], errand: Errand) -> list[Any] | None:
+        """Return what all items returned, if the reports on the first ones are all that there is to tell."""
+        reports = errand.reports
+        if len(reports) != len(chunks) or errand.held is not None:
+            return None
+        if not all(_is_whole(chunk, report) for chunk, report in reports):
+            return None
+        values: list[Any] = []
+        for _, report in reports:
+            values = values + report.outcomes().values if values else report.outcomes().values
+            self._learn_at_once(report.n_items, report)
+        return values
 
     async def _map_the_rest(
         self,
         job: Job,
         source: Source,
         n_items: int | None,
-        chunk: Chunk | None,
+        chunks: list[Chunk],
         errand: Errand | None,
         is_measured: bool,
         failure: Exception | None,
@@ -244,8 +252,8 @@ class Steering:
         )
         run = self._executor = Run(job, known.options, queue, accounts, changes, stay)
         try:
-            if chunk is not None and errand is not None:
-                run.take_on(chunk, errand, self._backend())
+            if errand is not None:
+                run.take_on(chunks, errand, self._backend())
             if failure is not None:
                 accounts.come_home(failure)
             if is_measured:
@@ -278,6 +286,8 @@ class Steering:
         """Decide anew by how the run goes, and move it if that says otherwise."""
         known, current = self._known, self._decision.strategy
         known.function.has_crashed |= self.tally.crashes > 0
+        if known.cost.stall_s > STALL_S:
+            run.leave_bridge()
         n_done, item_s, gil_held = run.progress()
         learned_s = known.cost.item_s
         if current is Strategy.THREADS and item_s is not None:
@@ -358,7 +368,8 @@ class Steering:
     def _learn_at_once(self, n_items: int, report: Report) -> None:
         """Take in a report that is all there is to tell."""
         measured, cost = report.measured, self._known.cost
-        self.tally.completed, self.tally.busy_s = n_items, report.elapsed_s
+        self.tally.completed += n_items
+        self.tally.busy_s += report.elapsed_s
         is_remote = self._decision.strategy is Strategy.PROCESSES
         cost.executed(n_items, report.elapsed_s, measured.longest_s, is_remote=is_remote)
         if measured.gil_held is not None:
@@ -371,6 +382,7 @@ class Steering:
         function.has_crashed |= tally.crashes > 0
         function.was_remote |= decision.strategy is Strategy.PROCESSES
         self._count_capacity()
+        tally.capacity_s = max(tally.capacity_s, tally.busy_s)
         wall_s = monotonic() - self._begun
         if tally.completed == tally.submitted and not self._n_moves:
             if decision.estimated_s is not None:
@@ -383,6 +395,6 @@ class Steering:
         self._records.ended(self, decision, known.options, wall_s)
 
 
-def _is_all(report: Report, chunk: Chunk) -> bool:
+def _is_whole(chunk: Chunk, report: Report) -> bool:
     """Whether a report is all there is to tell of a chunk: every item has returned."""
     return report.is_last and report.is_inline and report.n_items == len(chunk.items) and report.refused is None

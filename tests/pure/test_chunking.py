@@ -29,6 +29,8 @@ lanes = st.integers(min_value=1, max_value=256)
         (0.0, None, 2, MAX_ITEMS),  # too quick for the clock
         (1e-9, None, 2, MAX_ITEMS),
         (0.0, 100, 1, 100),  # not worth more than one round trip
+        (0.001, 15, 1, 15),  # nobody to share the rest with
+        (0.001, 16, 1, 4),
         (1e-5, 200, 2, 100),  # 1 ms of work, though a quarter share would be 25 items
         (1e-9, 0, 1, 1),
     ],
@@ -49,22 +51,26 @@ def test_sizes_are_bounded(item_s: float | None, remaining: int | None, n_lanes:
 
 @given(item_s=seconds, remaining=counts, n_lanes=lanes)
 def test_chunks_shrink_as_the_work_runs_out(item_s: float, remaining: int, n_lanes: int) -> None:
-    """With less left a chunk is never bigger, and no more than a fair share or 1 ms, so that lanes finish together."""
+    """With less left a chunk is never bigger, and no more than a fair share or 1 ms, so that lanes finish together.
+
+    A single lane, with no other to finish together with, takes the rest at once when that is a chunk's work.
+    """
     size = next_size(item_s, remaining, n_lanes)
-    assert next_size(item_s, remaining - 1, n_lanes) <= size
+    is_rest = n_lanes == 1 and size == remaining and size * item_s <= TARGET_S
+    assert n_lanes == 1 or next_size(item_s, remaining - 1, n_lanes) <= size
     assert next_size(item_s, remaining, n_lanes + 1) <= size
-    assert size <= math.ceil(remaining / (4 * n_lanes)) or size * item_s <= FLOOR_S * 1.001
+    assert is_rest or size <= math.ceil(remaining / (4 * n_lanes)) or size * item_s <= FLOOR_S * 1.001
 
 
 @given(item_s=seconds, total=st.integers(1, 3000), n_lanes=st.integers(1, 8))
 def test_a_run_ends(item_s: float, total: int, n_lanes: int) -> None:
-    """Taking chunk after chunk uses up any run exactly, and the last chunk is an item, or less than 1 ms of work."""
+    """Taking chunk after chunk uses up any run exactly; the last chunk is an item, or 1 ms of work, or a lone lane's."""
     remaining, size = total, 0
     while remaining:
         size = next_size(item_s, remaining, n_lanes)
         assert size <= remaining
         remaining -= size
-    assert size == 1 or size * item_s <= FLOOR_S * 1.001
+    assert size == 1 or size * item_s <= (FLOOR_S if n_lanes > 1 else TARGET_S) * 1.001
 
 
 @pytest.mark.parametrize(

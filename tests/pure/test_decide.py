@@ -9,7 +9,7 @@ import pytest
 
 from offloop.deciding.decide import LOCAL_PATIENCE_S, usable_workers, worker_limit
 from offloop.deciding.estimate import BRIDGE
-from offloop.model import Reason, Strategy
+from offloop.model import Host, Reason, Strategy
 from offloop.settings import CallOptions, ParallelConfig
 
 from .deciding import AUTO, HOST, NEVER, SAFE, WORK, choose, explicit
@@ -137,6 +137,32 @@ TABLE: dict[str, Case] = {
     "one long item": Case({"work": replace(WORK, n_items=1, item_s=0.5)}, PROCESSES, Reason.PROTECTS_LOOP),
     "one long item that lets the GIL go": Case(
         {"work": replace(FREE, n_items=1, item_s=0.5)}, SERIAL, Reason.TOO_SMALL
+    ),
+    "a few long items, no worker up": Case(
+        {"work": replace(COLD, n_items=9, item_s=0.01)}, SERIAL, Reason.TOO_SMALL
+    ),
+    "long items for as long as a start, no worker up": Case(
+        {"work": replace(COLD, n_items=11, item_s=0.01)}, PROCESSES, Reason.PROTECTS_LOOP, 4
+    ),
+    "a few long items that must not run here meanwhile": Case(
+        {"work": replace(COLD, n_items=9, item_s=0.01, may_bridge=False)}, PROCESSES, Reason.PROTECTS_LOOP, 3
+    ),
+    "a few long items once too often": Case(
+        {"work": replace(COLD, n_items=1, item_s=0.01, forgone_s=0.09)}, PROCESSES, Reason.PROTECTS_LOOP
+    ),
+    "long to import": Case({"work": replace(WORK, import_s=1.0)}, SERIAL, Reason.TOO_SMALL),
+    "long to import, for long work": Case({"work": replace(WORK, import_s=1.0, n_items=5000)}, PROCESSES, Reason.FASTER, 4),
+    "long to import, for the loop": Case(
+        {"work": replace(WORK, import_s=9.0, item_s=0.01, n_items=1)}, PROCESSES, Reason.PROTECTS_LOOP
+    ),
+    "room for two": Case({"work": replace(WORK, max_workers=2)}, PROCESSES, Reason.FASTER, 2),
+    "room for one": Case({"work": replace(WORK, max_workers=1)}, SERIAL, Reason.SINGLE_WORKER),
+    "room for more than there are cores": Case({"work": replace(WORK, max_workers=99)}, PROCESSES, Reason.FASTER, 4),
+    "room for two, though asked for": Case(
+        {"work": replace(WORK, max_workers=2), "options": explicit(PROCESSES)}, PROCESSES, Reason.EXPLICIT, 2
+    ),
+    "room for two, in threads": Case(
+        {"work": replace(FREE, max_workers=2), "options": SAFE}, THREADS, Reason.FASTER, 4
     ),
     "one short item": Case({"work": replace(WORK, n_items=1)}, SERIAL, Reason.TOO_SMALL),
     "one short item behind a queue": Case(
@@ -344,6 +370,22 @@ def test_what_workers_would_have_saved_is_told() -> None:
     assert choose(work=replace(COLD, n_items=2, item_s=1e-5)).forgone_s == 0
     again = choose(work=replace(work, forgone_s=0.1))
     assert (again.strategy, again.reason) == (PROCESSES, Reason.FASTER)
+
+
+@pytest.mark.parametrize(
+    ("host", "options"), [(HOST, AUTO), (HOST, SAFE), (replace(HOST, cores=1), AUTO), (replace(HOST, cores=2), SAFE)]
+)
+@pytest.mark.parametrize("gil_held", [None, 0.4, 1.0])
+def test_a_service_that_holds_the_loop_again_and_again_gets_a_worker(
+    gil_held: float | None, host: Host, options: CallOptions
+) -> None:
+    """Runs that hold the loop for want of a worker count as forgone, so that one of the next has a worker started."""
+    work = replace(COLD, n_items=4, item_s=0.01, gil_held=gil_held)
+    forgone_s, n_local = 0.0, 0
+    while (decision := choose(host, replace(work, forgone_s=forgone_s), options)).strategy is not PROCESSES:
+        assert decision.forgone_s == pytest.approx(0.04, rel=0.01)
+        forgone_s, n_local = forgone_s + decision.forgone_s, n_local + 1
+    assert n_local == 2
 
 
 @pytest.mark.parametrize("current", [None, SERIAL, THREADS, PROCESSES])

@@ -243,6 +243,10 @@ class Lane(Protocol):
         """Stop what is in flight and say whether the lane may be leased again."""
         ...
 
+    def recall(self) -> None:
+        """Take back chunks that were sent and have not begun, where that can be: they lose their epoch."""
+        ...
+
     def watch(self) -> None:
         """See how the GIL is held from now on until the end of the chunk that is first in flight, where it can be seen."""
         ...
