@@ -185,9 +185,15 @@ class Errand:
             self._lane.break_off()
 
     async def execute(self, backend: Backend, job: Job, chunk: Chunk, budget_s: float) -> None:
-        """Execute the chunk, for about `budget_s` seconds (0: no limit); the first failure may end it."""
+        """Execute a chunk in this process for about `budget_s` seconds (0: no limit); the first failure may end it."""
         async with backend.lease(self._grace_s, job, chunk, budget_s) as lane:
-            await self._follow(lane)
+            self._lane = lane
+            try:
+                self.reports.append((chunk, await lane.receive()))
+            except LaneLost:  # by `stop`
+                pass
+            if lane.in_flight:  # rarely: most are told of in one report
+                await self._follow(lane)
         if self.error is not None:
             raise self.error
 

@@ -68,10 +68,12 @@ class _Plan(NamedTuple):
     Attributes:
         options: The options.
         job: The function as it travels; None where it may carry data, so that it must be pickled at each call.
+        code: The function's code then: a reload may put another one into the same function.
     """
 
     options: CallOptions
     job: Job | None
+    code: object = None
 
 
 _NAMED = (FunctionType, BuiltinFunctionType)
@@ -216,7 +218,7 @@ class ParallelSession:
             plan = self._plans.get(key) if type(fn) in _NAMED else None
         except TypeError:  # the value of an option can't be hashed; `resolve_options` says what is wrong with it
             plan = None
-        if plan is not None:
+        if plan is not None and plan.code is getattr(fn, "__code__", None):
             return plan
         check_function(fn)
         options = resolve_options(self.config, given, allowed, is_consent=self._is_consent)
@@ -224,8 +226,10 @@ class ParallelSession:
             return _Plan(options, None)
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
-        job = self._job(fn, fn, Flag.STAR) if allowed is RUN_OPTIONS else None
-        plan = self._plans[key] = _Plan(options, job)
+        job = None
+        if options.seed is None:
+            job = self._job(fn, fn, Flag.STAR if allowed is RUN_OPTIONS else 0)
+        plan = self._plans[key] = _Plan(options, job, getattr(fn, "__code__", None))
         return plan
 
     @overload
@@ -299,11 +303,11 @@ class ParallelSession:
             SessionClosedError: The session isn't open.
         """
         self._check_open()
-        resolved = self._plan(fn, options, MAP_OPTIONS).options
-        source = source_of(items)
-        called, flags = (fn, 0) if resolved.seed is None else (Seeded(fn, resolved.seed), Flag.SEEDED)
-        steering = self._steering(fn, source.peek(), resolved)
-        return await steering.map(self._job(fn, called, flags), source)
+        plan = self._plan(fn, options, MAP_OPTIONS)
+        seed, job, source = plan.options.seed, plan.job, source_of(items)
+        if job is None:
+            job = self._job(fn, fn, 0) if seed is None else self._job(fn, Seeded(fn, seed), Flag.SEEDED)
+        return await self._steering(fn, source.peek(), plan.options).map(job, source)
 
     async def decide(
         self, fn: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapOptions]

@@ -65,10 +65,12 @@ def source_of(items: Iterable[Any] | AsyncIterable[Any]) -> Source:
     Raises:
         TypeError: It can't be iterated over.
     """
+    if isinstance(items, list | tuple | range):
+        return _SequenceSource(items)
+    if isinstance(items, _AT_HAND):
+        return _SequenceSource(list(items))
     if isinstance(items, AsyncIterable):
         return _AsyncSource(items)
-    if isinstance(items, _AT_HAND):
-        return _SequenceSource(items if isinstance(items, list | tuple | range) else list(items))
     if isinstance(items, Iterable) or hasattr(items, "__getitem__"):
         return _IteratorSource(items)
     raise TypeError(f"items must be iterable or async iterable, not {type(items).__name__}")

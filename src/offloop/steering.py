@@ -164,13 +164,20 @@ class Steering:
         failure: Exception | None = None
         chunks: list[Chunk] = []
         if is_measured or self._decision.strategy is Strategy.SERIAL:
-            chunks = await self._first_chunks(source, is_measured)
+            if source.n_ready == 0:
+                await source.pull(1)
+            chunks = self._first_chunks(source, is_measured)
         if self._stopped is not None:
             raise self._stopped
         if chunks:
             errand = self._executor = Errand(options)
+            self.tally.submitted = sum(len(chunk.items) for chunk in chunks)
+            self._queue_on(self._backend(), self._backlog_s(self.tally.submitted))
             try:
-                await self._open(errand, job, chunks, is_measured)
+                if is_measured:
+                    await self._measure(errand, job, chunks)
+                else:
+                    await errand.execute(self._backend(), job, chunks[0], _FIRST_S)
             except WorkerStartError as error:
                 failure = error
             if source.is_exhausted and (values := self._all_values(chunks, errand)) is not None:
@@ -179,10 +186,8 @@ class Steering:
                 return values
         return await self._map_the_rest(job, source, n_items, chunks, errand, is_measured, failure)
 
-    async def _first_chunks(self, source: Source, is_measured: bool) -> list[Chunk]:
-        """Return the items that show what the others will be like; nothing if none can be had at once."""
-        if source.n_ready == 0:
-            await source.pull(1)
+    def _first_chunks(self, source: Source, is_measured: bool) -> list[Chunk]:
+        """Return the items that show what the others will be like; nothing if none are at hand."""
         options = self._known.options
         size = options.chunk_size
         if size is None and is_measured:
@@ -195,23 +200,18 @@ class Steering:
         parts = source.take(1), source.take(size - 1)  # the others can be taken back if the first one is long
         return [Chunk(start, items) for start, items in enumerate(parts) if items]
 
-    async def _open(self, errand: Errand, job: Job, chunks: list[Chunk], is_measured: bool) -> None:
+    async def _measure(self, errand: Errand, job: Job, chunks: list[Chunk]) -> None:
         """Execute the first items, and see how long they take."""
         backend = self._backend()
-        n_items = self.tally.submitted = sum(len(chunk.items) for chunk in chunks)
-        self._queue_on(backend, self._backlog_s(n_items))
         if backend.is_remote:
             await pack(job)  # it goes by its name, so that this can't fail
             for chunk in chunks:
                 chunk.is_watched = True
                 if not encode_inline(chunk):
                     return
-        if is_measured:
-            await errand.execute_patiently(backend, job, chunks, _PROBE_S, _LATE * _PROBE_S)
-            if errand.stall_s > STALL_S:  # not even a timer got the GIL
-                self._known.cost.watched(1.0, errand.stall_s)
-        else:
-            await errand.execute(backend, job, chunks[0], _FIRST_S)
+        await errand.execute_patiently(backend, job, chunks, _PROBE_S, _LATE * _PROBE_S)
+        if errand.stall_s > STALL_S:  # not even a timer got the GIL
+            self._known.cost.watched(1.0, errand.stall_s)
 
     def _all_values(self, chunks: list[Chunk], errand: Errand) -> list[Any] | None:
         """Return what all items returned, if the reports on the first ones are all that there is to tell."""
