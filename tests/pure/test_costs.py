@@ -88,8 +88,8 @@ def test_a_new_function_has_done_nothing() -> None:
 # --- seconds per item ------------------------------------------------------------------------------------------------
 
 
-def test_this_process_counts_before_a_worker() -> None:
-    """Items have the pace of this process once it is known, else that of a worker; the two are kept apart."""
+def test_the_lower_of_both_paces_counts() -> None:
+    """Items have the pace of this process or of a worker, whichever is less as far as known; the two are kept apart."""
     cost = Cost()
     assert cost.item_s is None
     cost.executed(10, 0.2, 0.05, is_remote=True)
@@ -97,6 +97,8 @@ def test_this_process_counts_before_a_worker() -> None:
     cost.executed(10, 0.1, 0.05, is_remote=False)
     assert cost.item_s == pytest.approx(0.01)
     assert (cost.local.item_s, cost.remote.item_s) == (pytest.approx(0.01), pytest.approx(0.02))
+    cost.executed(1000, 1.0, 0.05, is_remote=True)  # the first here paid for an import
+    assert cost.item_s == cost.remote.item_s
 
 
 def test_the_longest_item_fades() -> None:

@@ -178,7 +178,9 @@ def test_what_goes_on_while_workers_start(idle: int, may_bridge: bool, going_on:
         ({"idle_workers": 0, "starting_s": 99.0}, False, 0.4 * LATE),
         ({"idle_workers": 0, "starting_s": 99.0, "import_s": 0.2}, True, 0.6 * LATE * (1 - BRIDGE / 4)),
         ({"idle_workers": 4, "starting_s": 99.0}, False, 0.0),
-        ({"idle_workers": 4, "import_s": 0.2, "forgone_s": 0.15}, False, 0.05),
+        ({"idle_workers": 4, "import_s": 0.2, "forgone_s": 0.19}, False, 0.2),
+        ({"idle_workers": 4, "import_s": 0.2, "forgone_s": 0.21}, False, 0.0),  # imports are bought as workers are
+        ({"idle_workers": 0, "import_s": 0.2, "forgone_s": 0.5}, False, 0.6),
     ],
 )
 def test_workers_are_ready_once_they_have_imported(changes: dict[str, Any], may_bridge: bool, start_s: float) -> None:
@@ -187,9 +189,9 @@ def test_workers_are_ready_once_they_have_imported(changes: dict[str, Any], may_
     assert processes(work, 4, may_bridge=may_bridge) == (near(1.0 + 0.0025 + start_s), 4, near(start_s))
 
 
-@pytest.mark.parametrize(("forgone_s", "start_s"), [(0.0, 0.35), (0.1, 0.25), (0.35, 0.0), (9.0, 0.0)])
-def test_what_was_forgone_is_taken_off(forgone_s: float, start_s: float) -> None:
-    """What runs before have taken longer for want of workers is taken off the time for starting them."""
+@pytest.mark.parametrize(("forgone_s", "start_s"), [(0.0, 0.35), (0.1, 0.35), (0.39, 0.35), (0.4, 0.0), (9.0, 0.0)])
+def test_what_was_forgone_buys_workers(forgone_s: float, start_s: float) -> None:
+    """Once runs before have taken longer for want of workers by as much as these take to start, that counts no more."""
     assert BRIDGE == 0.5
     work = replace(WORK, n_items=400, idle_workers=0, forgone_s=forgone_s)
     assert processes(work, 4) == (near(1.0 + 0.0025 + start_s), 4, near(start_s))

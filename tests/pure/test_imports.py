@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from offloop.functions import star
 from offloop.sensing import imports
 from offloop.sensing.imports import MODULE_S, import_s
 
@@ -53,6 +54,11 @@ def modules() -> Modules:
     package("heavy", 100, made)
     package("light", 3, made)
     return made
+
+
+def closing_over(fn: Any, value: Any) -> Callable[[], Any]:
+    """Return a function that has these in its closure."""
+    return lambda: fn(value)
 
 
 # --- what counts -----------------------------------------------------------------------------------------------------
@@ -177,13 +183,30 @@ def test_functions_of_a_script_lead_nowhere_else(modules: Modules) -> None:
     assert count(fn, modules) == 0
 
 
-def test_a_class_or_a_nameless_function_has_a_home_or_none(modules: Modules) -> None:
-    """A class counts like a function of its module; what says of no module counts like a script's."""
+def test_a_class_counts_like_a_function(modules: Modules) -> None:
+    """A class, an instance and a function of a module count alike, and what says of no module counts for nothing."""
     module("app", modules, heavy=modules["heavy"])
-    assert count(type("Model", (), {"__module__": "app"}), modules) == 101
-    homeless = FunctionType((lambda item: heavy).__code__, {"heavy": modules["heavy"]})  # type: ignore[name-defined]  # noqa: F821
+    model = type("Model", (), {"__module__": "app"})
+    assert count(model, modules) == count(model(), modules) == 101
+    homeless = FunctionType((lambda item: item).__code__, {})
     homeless.__module__ = None  # type: ignore[assignment]
-    assert count(homeless, modules) == 100
+    assert count(homeless, modules) == 0
+
+
+@pytest.mark.parametrize("bind", ["partial", "data", "keyword", "method", "closure", "star"])
+def test_what_is_bound_in_a_function_comes_with_it(bind: str, modules: Modules) -> None:
+    """A model in a partial, a closure or a method is imported with the function that it is bound in."""
+    plain = function("app", modules)
+    model = type("Model", (), {"__module__": "heavy.part9", "predict": plain})()
+    bound = {
+        "partial": functools.partial(functools.partial(plain, model), 1),
+        "data": functools.partial(plain, modules["heavy"]),
+        "keyword": functools.partial(plain, model=model),
+        "method": model.predict,
+        "closure": closing_over(plain, model),
+        "star": star(functools.partial(plain, model)),
+    }
+    assert count(bound[bind], modules) == 101
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------

@@ -264,23 +264,16 @@ def test_work_that_stalls_the_loop_does_not_bridge(stall_s: float, may_bridge: b
 # --- what workers import ---------------------------------------------------------------------------------------------
 
 
-def test_imports_are_looked_up_once(desk: Desk) -> None:
-    """What workers import for a function is looked up for its plain self, once, whatever the sizes and the wrappers."""
-    desk.import_s = 0.5
+@pytest.mark.parametrize("import_s", [0.5, 0.0])
+def test_imports_are_looked_up_once(import_s: float, desk: Desk) -> None:
+    """What workers import for a function is looked up once, whatever the sizes and the wrappers, and be it nothing."""
+    desk.import_s = import_s
     for fn, sample in ((work, [3]), (work, [9999]), (star(work), [(3,)]), (partial(work, scale=2.0), [3])):
         known = desk.planner.look_at(fn, sample, AUTO)
         known.cost.executed(10, 0.1, 0.01, is_remote=False)
         desk.decide(known)
     assert desk.looked_up == [work]
-    assert [seen.import_s for seen in desk.works] == [0.5] * 4
-
-
-def test_a_function_without_imports_is_looked_at_once_too(desk: Desk) -> None:
-    """That nothing is to be imported is worth remembering."""
-    known = learned(desk)
-    for n_items in (100, 200):
-        desk.decide(known, n_items)
-    assert len(desk.looked_up) == 1
+    assert [seen.import_s for seen in desk.works] == [import_s] * 4
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def _by_estimate(
             strategy, chosen, reason = PROCESSES, processes, Reason.PROTECTS_LOOP
         elif strategy is SERIAL and most == 1 and items_left(work) > 1:
             reason = Reason.SINGLE_WORKER
+    is_forgoing = reason is Reason.TOO_SMALL or (strategy is not PROCESSES and _would_hold_the_loop(host, work))
     return _decision(
         host,
         work,
@@ -119,7 +120,7 @@ def _by_estimate(
         estimated_serial_s=serial.seconds,
         estimated_s=chosen.seconds,
         start_cost_s=chosen.start_s,
-        forgone_s=_forgone_s(host, work, config, serial, processes, most) if reason is Reason.TOO_SMALL else 0.0,
+        forgone_s=_forgone_s(host, work, config, serial, processes, most) if is_forgoing else 0.0,
         hint=None if options.thread_safe else _thread_hint(host, work, config, chosen, threads),
     )
 

@@ -23,6 +23,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import anyio
@@ -30,7 +31,7 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from ..errors import SessionClosedError
-from ..strategies.base import Lane
+from ..strategies.base import Lane, PoolFull
 from .waiting import STALL_S, Order, Waiter, is_closed
 
 
@@ -46,10 +47,6 @@ class PooledLane(Lane, Protocol):
     def close(self) -> None:
         """Free this process's descriptors of it; nobody may be waiting on it any more. Idempotent."""
         ...
-
-
-class PoolFull(Exception):
-    """There is no room for another lane now; those that there are will do."""
 
 
 _FULL_S = 1.0  # how long a pool that was found full is not asked to grow
@@ -233,7 +230,7 @@ class Pool(Generic[L]):
         """Give a lane to the one who has waited longest, if that is on the loop that releases it."""
         if not self._queues:
             return False
-        first = min((queue[0] for queue in self._queues.values()), key=_ticket)
+        first = min((queue[0] for queue in self._queues.values()), key=attrgetter("ticket"))
         if first.loop is not lane.loop:
             return False
         self._dequeue(first)
@@ -380,7 +377,6 @@ class Pool(Generic[L]):
         for thread in list(self._threads):
             thread.join()
 
-
     def leave_behind(self) -> None:
         """In a forked child: forget the lanes, which are the parent's."""
         self._lock = threading.Lock()
@@ -390,10 +386,6 @@ class Pool(Generic[L]):
         self._queues.clear()
         self._threads.clear()
         self._nascent.clear()
-
-
-def _ticket(waiter: Waiter) -> int:
-    return waiter.ticket
 
 
 _pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()

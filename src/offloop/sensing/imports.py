@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -14,6 +15,10 @@ _MAX_MODULES = 64  # looked into
 _MAX_PARTS = 32
 _EMPTY = CellType()
 _IN_WORKERS = frozenset({"offloop", "cloudpickle", "loky", "__main__"})  # what they have anyway, or what has no import
+
+# As the interpreter keeps them: modules may import themselves when asked for anything, classes and objects run code.
+_namespace: Callable[[Any], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
+_class_namespace: Callable[[Any], Mapping[str, Any]] = vars(type)["__dict__"].__get__
 
 
 def import_s(fn: Any, modules: Mapping[str, ModuleType] | None = None) -> float:
@@ -30,25 +35,25 @@ def import_s(fn: Any, modules: Mapping[str, ModuleType] | None = None) -> float:
     known = sys.modules if modules is None else modules
     packages: set[str] = set()
     seen: set[str] = set()
-    names: list[str] = []
+    names: deque[str] = deque()
     inner: list[Any] = [fn]
     for part in inner:  # which grows: what is bound in a function comes with it
         if len(inner) < _MAX_PARTS:
-            inner += _bound(part)
-        if isinstance(part, FunctionType) and part.__module__ == "__main__":
+            inner += _bound(part)[:_MAX_PARTS]
+        if type(part) is FunctionType and part.__module__ == "__main__":
             _note(_own_globals(part), packages, names)
     _note(inner, packages, names)
     while names and len(seen) < _MAX_MODULES:
-        name = names.pop()
+        name = names.popleft()  # near ones first: a package may lead to hundreds of its own
         module = known.get(name)
-        if name in seen or not isinstance(module, ModuleType) or name == "__main__":
+        if name in seen or not issubclass(type(module), ModuleType) or name == "__main__":
             continue
         seen.add(name)
         package = name.partition(".")[0]
         if package in _IN_WORKERS or package in sys.stdlib_module_names:
             continue
         packages.add(package)
-        _note(list(vars(module).values()), packages, names)
+        _note(list(_namespace(module).values()), packages, names)
     counted = packages - _IN_WORKERS - sys.stdlib_module_names
     return MODULE_S * sum(name.partition(".")[0] in counted for name in list(known))
 
@@ -62,7 +67,7 @@ def _bound(fn: Any) -> list[Any]:
         return [fn.__func__, fn.__self__]
     if kind is FunctionType:
         return [cell.cell_contents for cell in fn.__closure__ or () if cell != _EMPTY]
-    return [fn.fn] if vars(kind).get("wraps_fn") is True else []
+    return [fn.fn] if _class_namespace(kind).get("wraps_fn") is True else []
 
 
 def _own_globals(fn: FunctionType) -> list[Any]:
@@ -70,12 +75,17 @@ def _own_globals(fn: FunctionType) -> list[Any]:
     return [fn.__globals__[name] for name in fn.__code__.co_names if name in fn.__globals__]
 
 
-def _note(values: Iterable[Any], packages: set[str], names: list[str]) -> None:
+def _note(values: Iterable[Any], packages: set[str], names: deque[str]) -> None:
     """Note the packages that values come from, and modules that are worth a look."""
     for value in values:
-        name = value.__name__ if isinstance(value, ModuleType) else getattr(type(value), "__module__", None)
-        if isinstance(value, FunctionType | type):
+        kind = type(value)
+        name: Any
+        if kind is FunctionType:
             name = value.__module__
-        if isinstance(name, str):
+        elif issubclass(kind, ModuleType):
+            name = _namespace(value).get("__name__")
+        else:
+            name = _class_namespace(value if issubclass(kind, type) else kind).get("__module__")
+        if type(name) is str:
             packages.add(name.partition(".")[0])
             names.append(name)

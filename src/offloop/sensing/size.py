@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MethodType
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
 from typing import Any, NamedTuple
 
 _MAX_PARTS = 24
@@ -89,7 +89,7 @@ class _Look:
         module = _module(kind)
         if type(module) is str and module.partition(".")[0] in _SHAPED:
             return self._shaped(name, value)
-        if depth and _dictoffset(kind) and not issubclass(kind, type):
+        if depth and not issubclass(kind, type) and (_dictoffset(kind) or "__slots__" in _namespace(kind)):
             return self._object(name, value, depth)
         return name
 
@@ -139,14 +139,23 @@ class _Look:
         holder = next((base for base in _mro(type(value)) if "__dict__" in _namespace(base)), None)
         slot = None if holder is None else _namespace(holder)["__dict__"]
         attributes = slot.__get__(value) if type(slot) is GetSetDescriptorType else None
-        if type(attributes) is not dict:
-            return name
+        parts = list(attributes.values()) if type(attributes) is dict else []
+        for base in _mro(type(value)):
+            if "__slots__" in _namespace(base):
+                parts += [_slot_of(value, slot) for slot in _namespace(base).values() if type(slot) is MemberDescriptorType]
         inside: list[Hashable] = []
-        for part in list(attributes.values()):
+        for part in parts:
             if self.parts_left <= 0:
                 break
             inside.append(self.at(part, depth - 1, numbers_count=False))
-        return (name, *inside)
+        return (name, *inside) if inside else name
+
+
+def _slot_of(value: object, slot: MemberDescriptorType) -> Any:
+    try:
+        return slot.__get__(value)
+    except AttributeError:
+        return None
 
 
 def _is_filled(cell: Any) -> bool:

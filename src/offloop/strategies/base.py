@@ -206,6 +206,10 @@ class LaneLost(Exception):
         self.begun, self.exit_code = begun, exit_code
 
 
+class PoolFull(Exception):
+    """There is no room for another lane now; those that there are will do."""
+
+
 class Lane(Protocol):
     """A place where chunks execute one after another."""
 

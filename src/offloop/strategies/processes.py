@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from ..events import Guidance
 from ..pool.lane import WorkerLane
 from ..pool.lease import PooledBackend
-from ..pool.pool import Pool, PoolFull
+from ..pool.pool import Pool
 from ..pool.worker import Worker
 from ..sensing.memory import memory_headroom, memory_limit, private_bytes
 from ..sensing.meter import meter
@@ -18,6 +18,7 @@ from ..sensing.system import System
 from ..settings import ParallelConfig
 from ..telemetry import emit, tell_worker_started
 from ..wire.pickling import dumps
+from .base import PoolFull
 
 
 def processes(
