@@ -388,8 +388,8 @@ class Steering:
             if decision.estimated_s is not None:
                 is_warm = not decision.start_cost_s
                 known.cost.took(decision.strategy, decision.estimated_s, wall_s, is_warm=is_warm)
-            if decision.strategy is Strategy.THREADS and tally.completed:
-                known.cost.slowed(tally.busy_s / tally.completed)
+            learn = known.cost.slowed if decision.strategy is Strategy.THREADS else known.cost.ran
+            learn(tally.busy_s / max(1, tally.completed))
             known.cost.current = decision.strategy
         self._planner.learn(decision)
         self._records.ended(self, decision, known.options, wall_s)

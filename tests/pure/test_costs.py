@@ -88,8 +88,8 @@ def test_a_new_function_has_done_nothing() -> None:
 # --- seconds per item ------------------------------------------------------------------------------------------------
 
 
-def test_the_lower_of_both_paces_counts() -> None:
-    """Items have the pace of this process or of a worker, whichever is less as far as known; the two are kept apart."""
+def test_the_pace_in_this_process_counts() -> None:
+    """Items have the pace of this process, or of a worker where they have never run here; the two are kept apart."""
     cost = Cost()
     assert cost.item_s is None
     cost.executed(10, 0.2, 0.05, is_remote=True)
@@ -97,8 +97,28 @@ def test_the_lower_of_both_paces_counts() -> None:
     cost.executed(10, 0.1, 0.05, is_remote=False)
     assert cost.item_s == pytest.approx(0.01)
     assert (cost.local.item_s, cost.remote.item_s) == (pytest.approx(0.01), pytest.approx(0.02))
-    cost.executed(1000, 1.0, 0.05, is_remote=True)  # the first here paid for an import
-    assert cost.item_s == cost.remote.item_s
+
+
+@pytest.mark.parametrize(
+    ("whole_s", "counts_s"),
+    [(0.01, 0.01), (0.012, 0.01), (0.0199, 0.01), (0.021, 0.021), (0.2, 0.2), (0.009, 0.009), (0.001, 0.001)],
+    ids=["the same", "busier", "much busier", "dearer later", "far dearer later", "cheaper later", "far cheaper later"],
+)
+def test_whole_runs_put_a_misleading_beginning_right(whole_s: float, counts_s: float) -> None:
+    """The mean over a whole run counts where the first items were dearer, or less than half as dear."""
+    cost = Cost()
+    cost.executed(10, 0.1, 0.05, is_remote=False)
+    cost.ran(whole_s)
+    assert cost.item_s == pytest.approx(counts_s)
+
+
+def test_the_mean_over_runs_follows_them() -> None:
+    """Each further run counts for half."""
+    cost = Cost()
+    cost.ran(0.2)
+    cost.ran(0.4)
+    assert cost.whole_s == pytest.approx(0.3)
+    assert cost.item_s is None
 
 
 def test_the_longest_item_fades() -> None:

@@ -195,8 +195,7 @@ def test_a_cancellation_is_noticed(index: int, in_worker: bool) -> None:
 @pytest.mark.parametrize("in_worker", [False, True])
 @pytest.mark.parametrize("first", [5000, 5033, 5063, 5064, 7777])
 def test_items_that_turn_dear_are_noticed(first: int, in_worker: bool) -> None:
-    """After thousands of quick items, no more than 64 dear ones begin before a cancellation is seen."""
-    assert module._TINY_BATCH == 64
+    """After thousands of quick items, no more dear ones than fit in a batch begin before a cancellation is seen."""
     page = new_page(bytearray(SIZE))
     begun_after = 0
     clock = Clock(1)
@@ -212,8 +211,8 @@ def test_items_that_turn_dear_are_noticed(first: int, in_worker: bool) -> None:
             return number
 
         found = run(work, range(100_000), in_worker=in_worker, words=page)
-    assert max(batches) > 2 * 64  # so that the end of a batch is no accident
-    assert begun_after <= 64
+    assert max(batches) > 2 * module._TINY_BATCH  # so that the end of a batch is no accident
+    assert begun_after <= module._TINY_BATCH
     assert found == [(START + i, i) for i in range(first + 1 + begun_after)]
 
 

@@ -34,6 +34,7 @@ class Cost:
     Attributes:
         local: Seconds per item in one thread of this process.
         remote: Seconds per item in a worker process.
+        whole_s: Seconds per item over whole runs that did not share this process with others; None before the first.
         sending: Seconds per item that pickling it took.
         receiving: Seconds per item that unpickling its result took.
         payload_bytes: Bytes of an item, pickled.
@@ -48,6 +49,7 @@ class Cost:
 
     local: Pace = field(default_factory=Pace)
     remote: Pace = field(default_factory=Pace)
+    whole_s: float | None = None
     sending: Pace = field(default_factory=Pace)
     receiving: Pace = field(default_factory=Pace)
     payload_bytes: float = 0.0
@@ -64,13 +66,15 @@ class Cost:
     def item_s(self) -> float | None:
         """Seconds per item alone in this process, as far as is known; None if nothing is.
 
-        In a worker an item takes no less, beside others and at a lower priority. So if it does there, it was dearer here
-        for another reason: the first one, on which work is measured, often pays for an import or a cold cache.
+        The first items may be unlike the others: dearer, since they paid for an import or a cold cache, or cheaper, by
+        their order. So the mean over whole runs counts where the pace in this process is above it, or below half of it; in
+        between, what is more in a worker is due to its neighbours and its lower priority.
         """
-        local_s, remote_s = self.local.item_s, self.remote.item_s
-        if local_s is None or remote_s is None:
-            return remote_s if local_s is None else local_s
-        return min(local_s, remote_s)
+        pace_s = self.local.item_s if self.local.item_s is not None else self.remote.item_s
+        whole_s = self.whole_s
+        if pace_s is None or whole_s is None or whole_s / 2 <= pace_s <= whole_s:
+            return pace_s
+        return whole_s
 
     @property
     def transport_s(self) -> float | None:
@@ -109,6 +113,11 @@ class Cost:
         """Take in what receiving results took."""
         self.receiving.measured(items, seconds)
         self.result_bytes = size / items
+
+    def ran(self, item_s: float) -> None:
+        """Take in what an item took on average in a whole run, in workers or alone in this process."""
+        known = self.whole_s
+        self.whole_s = item_s if known is None else (known + item_s) / 2
 
     def slowed(self, item_s: float) -> None:
         """Take in what an item took beside others in threads: if that is longer than alone, they are in each other's way.

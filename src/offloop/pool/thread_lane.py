@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from queue import Empty, SimpleQueue
+from time import monotonic_ns
 from typing import Any, NamedTuple
 
 import anyio
@@ -48,6 +49,7 @@ class _Order(NamedTuple):
     epoch: int
     budget_s: float
     loop: Any
+    sent_ns: int
 
 
 class _Parking:
@@ -108,7 +110,7 @@ class ThreadLane:
         self.in_flight.append(chunk)
         if chunk.is_watched:
             self.watch()
-        self._orders.put(_Order(job, chunk, self._epoch, budget_s, self.loop))
+        self._orders.put(_Order(job, chunk, self._epoch, budget_s, self.loop, monotonic_ns()))
 
     async def receive(self) -> ThreadReport:
         """Return the next news; see `Lane`."""
@@ -243,7 +245,7 @@ class _Execution:
         self._order, self._words, self._lane = order, words, lane
 
     def run(self) -> None:
-        job, chunk, epoch, budget_s, _ = self._order
+        job, chunk, epoch, budget_s, _, sent_ns = self._order
         lanes_thread.lane = self._lane
         try:
             state = job.initializer.state()
@@ -258,6 +260,7 @@ class _Execution:
             budget_ns=int(budget_s * 1e9),
             task=Task(self._words, epoch, state, False),
             emit=self,
+            sent_ns=sent_ns,
         )
         measured = Measured(rest.longest_ns / 1e9)
         self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True, measured))

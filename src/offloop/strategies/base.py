@@ -236,7 +236,10 @@ class Lane(Protocol):
         ...
 
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
-        """Have a chunk executed, for at most `budget_s` seconds (0: no limit) before it hands the rest back."""
+        """Have a chunk executed, for at most `budget_s` seconds (0: no limit) before it hands the rest back.
+
+        In a thread these count from now, so that a chunk behind a long item comes back without having begun.
+        """
         ...
 
     async def receive(self) -> Report:
