@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .session import ParallelSession as ParallelSession
     from .settings import CallOptions as CallOptions
     from .settings import ParallelConfig as ParallelConfig
+    from .settings import SettingSource as SettingSource
     from .telemetry import add_sink as add_sink
     from .telemetry import use_default_sink as use_default_sink
     from .worker.task import checkpoint as checkpoint
@@ -54,6 +55,7 @@ __all__ = (
     "SessionClosedError",
     "SessionStatistics",
     "SettingError",
+    "SettingSource",
     "SettingTypeError",
     "Strategy",
     "TaskCancelled",
@@ -89,7 +91,7 @@ _HOMES = {
     ".functions": ("call", "star"),
     ".model": ("Decision", "Reason", "SessionStatistics", "Strategy"),
     ".session": ("ParallelSession",),
-    ".settings": ("CallOptions", "ParallelConfig"),
+    ".settings": ("CallOptions", "ParallelConfig", "SettingSource"),
     ".telemetry": ("add_sink", "use_default_sink"),
     ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "worker_state"),
 }

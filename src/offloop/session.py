@@ -89,6 +89,10 @@ class ParallelSession:
         config: The settings; see `ParallelConfig`.
         **settings: Settings that replace those of the config.
 
+    Attributes:
+        config: The settings as they hold.
+        sources: Where each of them comes from: a keyword, the config, the environment or the default.
+
     Raises:
         SettingError: A setting, or a variable of the environment, has a value that can't work.
         SettingTypeError: A setting does not exist, or its value is of the wrong type.
@@ -97,9 +101,9 @@ class ParallelSession:
     def __init__(self, config: ParallelConfig | None = None, **settings: Unpack[Settings]) -> None:
         system = this_system()
         environment = sense_environment(system.environ)
-        self.config: ParallelConfig
-        self.sources: Mapping[str, SettingSource]
-        self.config, self.sources = session_settings(config, settings, environment.settings)
+        checked, sources = session_settings(config, settings, environment.settings)
+        self.config: ParallelConfig = checked
+        self.sources: Mapping[str, SettingSource] = sources
         host = sense_host(
             system, is_worker=task.is_worker_process, is_off=environment.is_off, lifts_ci=environment.lifts_ci
         )

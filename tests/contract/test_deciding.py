@@ -101,6 +101,7 @@ async def test_another_size_of_input_is_other_work(session: offloop.ParallelSess
     """What small inputs have cost says nothing of large ones, or the other way round."""
     fn = partial(w.sleep_by_size, 1e-7)  # the large ones take 50 ms
     small, large = [b"a" * 10] * 20, [b"a" * 500_000] * 20
+    await session.run_parallel(fn, small, strategy="processes")  # workers are up then, and have the function's module
     await session.run_parallel(fn, small)
     assert (await session.decide(fn, small)).reason is Reason.TOO_SMALL
     assert (await session.decide(fn, large)).reason is Reason.MEASURING
