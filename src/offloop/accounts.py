@@ -161,7 +161,7 @@ class Accounts:
         if tells_cost:
             self.cost.executed(chunk.done, elapsed_s, measured.longest_s, is_remote=backend.is_remote)
         if measured.gil_held is not None:
-            self.cost.watched(measured.gil_held, measured.stall_s)
+            self.cost.watched(measured.gil_held, measured.stall_s, max(elapsed_s, 1e-6))
 
     def take_in(self, chunk: Chunk, report: Report, outcomes: Outcomes, seconds: float) -> None:
         """Take in outcomes that were unpacked in so many seconds."""

@@ -159,17 +159,19 @@ class Errand:
     Attributes:
         reports: What was told, with the chunk that it was told of.
         held: The lease and its lane, if a chunk is still under way and somebody else must see to it.
+        others: The items behind the first, if that is so long that they were taken back.
         stall_s: By how much the event loop was late meanwhile.
         lost: What is known of the worker's death, if it died.
         error: What has ended it.
     """
 
-    __slots__ = ("_grace_s", "_lane", "_may_fail", "error", "held", "lost", "reports", "stall_s")
+    __slots__ = ("_grace_s", "_lane", "_may_fail", "error", "held", "lost", "others", "reports", "stall_s")
 
     n_lanes = 1
 
     def __init__(self, options: CallOptions) -> None:
         self.reports: list[tuple[Chunk, Report]] = []
+        self.others: Chunk | None = None
         self.stall_s = 0.0
         self.held: tuple[AbstractAsyncContextManager[Lane], Lane] | None = None
         self.lost: LaneLost | None = None
@@ -202,34 +204,32 @@ class Errand:
     ) -> None:
         """Execute chunks, and wait only so long for a lane, and then for their end.
 
-        What has not begun by then has no epoch; what is still under way is left in `held`.
+        What has not begun by then has no epoch, and may be `others`; what is still under way is left in `held`.
         """
         lease = backend.lease(self._grace_s)
+        begun = monotonic()
         async with AsyncExitStack() as stack:
-            with anyio.move_on_after(patience_s):
+            first_look_s = _WATCH_AFTER_S if backend.n_idle else patience_s
+            with anyio.move_on_after(first_look_s):
                 self._lane = await stack.enter_async_context(lease)
+                for chunk in chunks:
+                    chunk.sent_at = monotonic()
+                    self._lane.send(job, chunk, budget_s)
+                    await self._follow(self._lane)
             lane = self._lane
             if lane is None:
                 return
-            begun = monotonic()
-            with anyio.move_on_after(_WATCH_AFTER_S):
-                for chunk in chunks:
-                    chunk.sent_at = monotonic()
-                    lane.send(job, chunk, budget_s)
-                    if backend.is_remote:  # what was sent there can't be taken back
-                        await self._follow(lane)
-                await self._follow(lane)
-            self.stall_s = monotonic() - begun - _WATCH_AFTER_S
+            self.stall_s = monotonic() - begun - first_look_s
             if lane.in_flight and self._goes_on:
                 lane.in_flight[0].is_watched = True
                 lane.watch()
                 if self.stall_s < patience_s:
                     with anyio.move_on_after(patience_s):
                         await self._follow(lane)
-                lane.recall()
-                if lane.in_flight and self._goes_on:
-                    stack.pop_all()
-                    self.held = lease, lane
+            if lane.in_flight and self._goes_on:
+                self.others = lane.in_flight[0].take_others()
+                stack.pop_all()
+                self.held = lease, lane
         if self.error is not None:
             raise self.error
 

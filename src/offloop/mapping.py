@@ -110,6 +110,9 @@ class Run:
     def take_on(self, chunks: list[Chunk], errand: Errand, backend: Backend) -> None:
         """Go on from where an errand has left the first items."""
         self._queue.n_taken = sum(len(chunk.items) for chunk in chunks)
+        if errand.others is not None:
+            self._queue.n_taken += len(errand.others.items)
+            self._queue.put_back(errand.others)
         for chunk in reversed(chunks):
             if not chunk.epoch:  # it has not begun
                 self._queue.put_back(chunk)

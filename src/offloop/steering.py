@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from .accounts import Accounts
 from .calling import Call, Errand
 from .changes import Changes
-from .deciding.chunking import LOCAL_ITEMS, next_size
+from .deciding.chunking import first_size
 from .encoding import encode_inline, pack
 from .errors import WorkerStartError
 from .mapping import TURN_S, Run
@@ -27,10 +28,8 @@ from .strategies.serial import local_thread
 from .tally import Tally
 
 _PROBE_S = 0.010  # how long unknown work runs before it is decided on
-_PROBE_ITEMS = 1024  # enough to time items of 0.1 µs
 _FIRST_S = 0.045  # how long the first chunk of known work may run: three times what it should
 _LATE = 1.2  # a chunk that takes so much longer than it may is on a long item
-_SHORT_S = 0.030  # what is estimated to take no longer is executed in one go: two chunks' work
 _PATIENCE_S = 0.010  # how long a call of unknown cost waits for the local thread
 _MAX_MOVES = 4  # how often a run may change its strategy
 _WORTH_S = 0.020  # so near its end a run doesn't move: what is on lanes already is about as much
@@ -188,17 +187,18 @@ class Steering:
 
     def _first_chunks(self, source: Source, is_measured: bool) -> list[Chunk]:
         """Return the items that show what the others will be like; nothing if none are at hand."""
-        options = self._known.options
-        size = options.chunk_size
-        if size is None and is_measured:
-            size = _PROBE_ITEMS
-        elif size is None:
-            is_short = (self._decision.estimated_s or 1.0) <= _SHORT_S
-            size = LOCAL_ITEMS if is_short else next_size(self._known.cost.item_s, source.remaining, 1, LOCAL_ITEMS)
+        estimated_s = None if is_measured else self._decision.estimated_s
+        size = self._known.options.chunk_size or first_size(self._known.cost.item_s, source.remaining, estimated_s)
         if not is_measured:
-            return [Chunk(0, items)] if (items := source.take(size)) else []
-        parts = source.take(1), source.take(size - 1)  # the others can be taken back if the first one is long
-        return [Chunk(start, items) for start, items in enumerate(parts) if items]
+            chunk = Chunk(0, source.take(size))
+            chunk.is_watched = self._known.cost.is_worth_watching(len(chunk.items))
+            return [chunk] if chunk.items else []
+        if self._backend().is_remote:  # what was sent there can't be taken back, so the first one goes alone
+            parts = source.take(1), source.take(size - 1)
+            return [Chunk(start, items) for start, items in enumerate(parts) if items]
+        chunk = Chunk(0, source.take(size))
+        chunk.others = threading.Lock()
+        return [chunk] if chunk.items else []
 
     async def _measure(self, errand: Errand, job: Job, chunks: list[Chunk]) -> None:
         """Execute the first items, and see how long they take."""
@@ -211,7 +211,7 @@ class Steering:
                     return
         await errand.execute_patiently(backend, job, chunks, _PROBE_S, _LATE * _PROBE_S)
         if errand.stall_s > STALL_S:  # not even a timer got the GIL
-            self._known.cost.watched(1.0, errand.stall_s)
+            self._known.cost.watched(1.0, errand.stall_s, errand.stall_s)
 
     def _all_values(self, chunks: list[Chunk], errand: Errand) -> list[Any] | None:
         """Return what all items returned, if the reports on the first ones are all that there is to tell."""
@@ -373,7 +373,7 @@ class Steering:
         is_remote = self._decision.strategy is Strategy.PROCESSES
         cost.executed(n_items, report.elapsed_s, measured.longest_s, is_remote=is_remote)
         if measured.gil_held is not None:
-            cost.watched(measured.gil_held, measured.stall_s)
+            cost.watched(measured.gil_held, measured.stall_s, max(report.elapsed_s, 1e-6))
 
     def _end(self) -> None:
         self._queue_on(None)

@@ -9,6 +9,8 @@ BUDGET_S = 3 * TARGET_S  # a chunk that runs longer was misjudged; it hands the 
 FLOOR_S = 0.001  # less work than this is not worth a round trip of its own, so the last chunks are of this size
 SHARES = 4  # a chunk is at most this part of what each worker still has to do, so that all finish together
 MAX_ITEMS = 1 << 14  # more are not pickled on the loop, see wire/pickling.py
+PROBE_ITEMS = 1024  # what work of unknown cost begins with: enough to time items of 0.1 µs
+SHORT_S = 2 * TARGET_S  # what is estimated to take no longer in the local thread is executed there in one go
 LOCAL_ITEMS = 1 << 20  # to a thread nothing is pickled, so that time alone is the limit
 
 
@@ -33,6 +35,21 @@ def next_size(item_s: float | None, remaining: int | None, lanes: int, most: int
         share = math.ceil(remaining / (SHARES * lanes))
         size = min(size, max(share, _items_in(FLOOR_S, item_s, most)), max(1, remaining))
     return size
+
+
+def first_size(item_s: float | None, remaining: int | None, estimated_s: float | None) -> int:
+    """Return how many items the local thread begins a run with.
+
+    Args:
+        item_s: Seconds per item; None if that isn't known.
+        remaining: Items of the run; None where it isn't known.
+        estimated_s: What the run is estimated to take there; None if it is only being measured, or wasn't estimated.
+    """
+    if item_s is None:
+        return PROBE_ITEMS
+    if estimated_s is not None and estimated_s <= SHORT_S:
+        return LOCAL_ITEMS
+    return next_size(item_s, remaining, 1, LOCAL_ITEMS)
 
 
 def _items_in(seconds: float, item_s: float, most: int) -> int:

@@ -17,7 +17,8 @@ _MAX_SIZES = 64  # of inputs of one function
 
 _SOCKET_BYTES_PER_S = 1.5e9  # what a socket pair moves while both sides copy; measured, 1.2 to 1.8 GB/s
 
-_WATCH_S = 0.002  # in a shorter time nothing can be told of the GIL; see worker/gil.py
+_WATCH_S = 0.001  # in a shorter time nothing can be told of the GIL; see worker/gil.py
+_ENOUGH_S = 0.020  # so much has been watched before it is taken for known: a few milliseconds may be the machine's
 
 _MISS = 3.0  # an estimate that is off by this factor was wrong, not just noisy
 _MISSES = 2  # so many in a row, and what was learned is forgotten
@@ -60,6 +61,7 @@ class Cost:
     bias: dict[Strategy, float] = field(default_factory=dict)
     current: Strategy | None = None
     decision: tuple[Hashable, float, Decision] | None = None
+    _watched_s: float = 0.0
     _misses: int = 0
 
     @property
@@ -86,8 +88,8 @@ class Cost:
         return sending_s + (self.receiving.item_s or sending_s) + moving_s
 
     def is_worth_watching(self, n_items: int) -> bool:
-        """Whether to see how the GIL is held: while that isn't known, by a chunk that is long enough to tell."""
-        return self.gil_held is None and (self.item_s is None or n_items * self.item_s >= _WATCH_S)
+        """Whether to see how the GIL is held: until that is known well, by chunks that are long enough to tell."""
+        return self._watched_s < _ENOUGH_S and (self.item_s is None or n_items * self.item_s >= _WATCH_S)
 
     def executed(self, items: int, seconds: float, longest_s: float, *, is_remote: bool) -> None:
         """Take in what a chunk took on a lane that had no neighbour in its process."""
@@ -96,9 +98,11 @@ class Cost:
             self.decision = None
         self.longest_s = max(longest_s, 0.9 * self.longest_s)
 
-    def watched(self, held: float, stall_s: float) -> None:
-        """Take in how the GIL was held during a chunk."""
-        self.gil_held = held if self.gil_held is None else (self.gil_held + held) / 2
+    def watched(self, held: float, stall_s: float, seconds: float) -> None:
+        """Take in how the GIL was held for so many seconds."""
+        known_s = min(self._watched_s, _ENOUGH_S)
+        self.gil_held = ((self.gil_held or 0.0) * known_s + held * seconds) / (known_s + seconds)
+        self._watched_s += seconds
         self.decision = None
         self.stall_s = max(stall_s, self.stall_s / 2)
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from ..model import Decision, Host, Reason, Strategy, Workload
 from ..settings import CallOptions, ParallelConfig
-from .estimate import GIL_FREE, Estimate, estimate_processes, estimate_serial, estimate_threads, items_left
+from .estimate import (
+    GIL_FREE,
+    Estimate,
+    estimate_processes,
+    estimate_serial,
+    estimate_threads,
+    items_left,
+    moving_s,
+)
 
 # An item that holds the GIL for longer makes the event loop beside it late by as much: CPython's switch interval.
 LOOP_SAFE_S = 0.005
@@ -153,8 +161,11 @@ def _may_pay(host: Host, work: Workload) -> bool:
 
 
 def _would_hold_the_loop(host: Host, work: Workload) -> bool:
-    """Whether an item is long enough to be felt on the loop, and holds the GIL as far as is known."""
-    if not host.has_gil or (work.item_s or 0.0) <= LOOP_SAFE_S or not (_may_pay(host, work) or work.idle_workers):
+    """Whether an item is long enough to be felt on the loop, holds the GIL as far as is known, and can be moved for less."""
+    item_s = work.item_s or 0.0
+    if not host.has_gil or item_s <= LOOP_SAFE_S or not (_may_pay(host, work) or work.idle_workers):
+        return False
+    if moving_s(host, work) > item_s / 2:  # pickling holds the GIL as well
         return False
     return work.gil_held is None or work.gil_held >= GIL_FREE
 

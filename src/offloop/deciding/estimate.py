@@ -40,6 +40,13 @@ def items_left(work: Workload) -> int:
     return max(0, work.n_items - work.n_done)
 
 
+def moving_s(host: Host, work: Workload) -> float:
+    """Return how long this process is busy with sending an item and receiving its result."""
+    if work.transport_s is not None:
+        return work.transport_s
+    return ITEM_TRIP_S + (work.payload_bytes + work.result_bytes) / host.bytes_per_s / 2
+
+
 def estimate_serial(host: Host, work: Workload) -> Estimate:
     """One after another in the local thread, behind what waits for it already."""
     seconds = items_left(work) * (work.item_s or 0.0) * work.bias.get(Strategy.SERIAL, 1.0)
@@ -69,10 +76,7 @@ def estimate_processes(host: Host, work: Workload, most: int, *, may_bridge: boo
         most: The most workers that may take part.
         may_bridge: Whether the local thread works while workers are not ready.
     """
-    n, item_s = items_left(work), work.item_s or 0.0
-    moved_s = work.transport_s
-    if moved_s is None:
-        moved_s = ITEM_TRIP_S + (work.payload_bytes + work.result_bytes) / host.bytes_per_s / 2
+    n, item_s, moved_s = items_left(work), work.item_s or 0.0, moving_s(host, work)
     executed_s = item_s + moved_s  # in a worker, which does its half of the moving
     here_s = n * moved_s  # this process moves one item after another
     all_cores_s = n * (executed_s + moved_s) / host.cores

@@ -306,9 +306,6 @@ class WorkerLane:
         """Nothing can be seen of it from here before the chunk is over."""
         return None
 
-    def recall(self) -> None:
-        """Do nothing: a worker may have begun with what it was sent."""
-
     def watch(self) -> None:
         """Do nothing: a worker watches if the chunk says so when it is sent."""
 

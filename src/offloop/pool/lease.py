@@ -47,6 +47,11 @@ class PooledBackend(Generic[L]):
         return self.pool.limit
 
     @property
+    def n_idle(self) -> int:
+        """How many lanes are up and free."""
+        return self.pool.n_idle
+
+    @property
     def has_waiters(self) -> bool:
         """Whether someone waits for a lane, so that a holder should end its turn."""
         return self.pool.has_waiters

@@ -130,17 +130,6 @@ class ThreadLane:
                 return report._replace(measured=measured)
         return report
 
-    def recall(self) -> None:
-        """Take back chunks that have not begun: an order is the thread's or ours, whoever gets it out of the queue."""
-        while True:
-            try:
-                order = self._orders.get_nowait()
-            except Empty:
-                return
-            if order is not None:
-                self.in_flight.remove(order.chunk)
-                order.chunk.epoch = 0
-
     def watch(self) -> None:
         """See how the GIL is held from now on until the end of the chunk; see `Lane`."""
         if self._watch is None:
@@ -261,6 +250,7 @@ class _Execution:
             task=Task(self._words, epoch, state, False),
             emit=self,
             sent_ns=sent_ns,
+            others=chunk.others,
         )
         measured = Measured(rest.longest_ns / 1e9)
         self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True, measured))

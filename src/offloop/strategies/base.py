@@ -12,6 +12,7 @@ A new strategy is one file with a `Backend` in it; it passes the one contract su
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -84,9 +85,10 @@ class Chunk:
         is_watched: Whether to tell how the GIL was held meanwhile.
         encode_s: Seconds that pickling it took.
         sent_at: When it was sent, by the monotonic clock.
+        others: Held by whoever may go on with the items behind the first: the lane or the run; None if the lane may.
     """
 
-    __slots__ = ("data", "deaths", "done", "encode_s", "epoch", "is_watched", "items", "sent_at", "start")
+    __slots__ = ("data", "deaths", "done", "encode_s", "epoch", "is_watched", "items", "others", "sent_at", "start")
 
     def __init__(self, start: int, items: Sequence[Any], deaths: int = 0) -> None:
         self.start, self.items, self.deaths = start, items, deaths
@@ -94,12 +96,21 @@ class Chunk:
         self.done = 0
         self.epoch = 0
         self.is_watched = False
+        self.others: threading.Lock | None = None
         self.encode_s = self.sent_at = 0.0
 
     @property
     def end(self) -> int:
         """Index behind the last item."""
         return self.start + len(self.items)
+
+    def take_others(self) -> Chunk | None:
+        """Take back all items but the first, if the lane has not gone on to them; only where `others` is set."""
+        if self.others is None or len(self.items) == 1 or not self.others.acquire(blocking=False):
+            return None
+        others = self.part(self.start + 1, self.end)
+        self.items = self.items[:1]
+        return others
 
     def part(self, start: int, stop: int) -> Chunk:
         """Return some of the items as a chunk of their own; `start` and `stop` are indexes of items."""
@@ -250,10 +261,6 @@ class Lane(Protocol):
         """Stop what is in flight and say whether the lane may be leased again."""
         ...
 
-    def recall(self) -> None:
-        """Take back chunks that were sent and have not begun, where that can be: they lose their epoch."""
-        ...
-
     def watch(self) -> None:
         """See how the GIL is held from now on until the end of the chunk that is first in flight, where it can be seen."""
         ...
@@ -285,6 +292,11 @@ class Backend(Protocol):
     @property
     def limit(self) -> int:
         """The most lanes that execute at a time."""
+        ...
+
+    @property
+    def n_idle(self) -> int:
+        """How many lanes are up and free."""
         ...
 
     @property

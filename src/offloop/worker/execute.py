@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
+from threading import Lock
 from time import monotonic_ns
 from types import CoroutineType
 from typing import Any, NamedTuple, Protocol
@@ -65,6 +66,7 @@ def execute(
     emit: Emit,
     watch: GilWatch | None = None,
     sent_ns: int | None = None,
+    others: Lock | None = None,
 ) -> Rest:
     """Execute items one after another and return the last outcomes.
 
@@ -81,6 +83,7 @@ def execute(
         emit: Where outcomes go.
         watch: Watches the GIL meanwhile, and is stopped at the end.
         sent_ns: Since when the budget is used up, by the monotonic clock; None for now.
+        others: To be acquired before the items behind the first; if that can't be, they are somebody else's.
     """
     words, epoch = task.words, task.epoch
     spread = flags & _SPREAD
@@ -97,6 +100,10 @@ def execute(
     current.task = task
     try:
         while index < end:
+            if others is not None and index > start:
+                if not others.acquire(blocking=False):
+                    break
+                others = None
             tiny = 0
             if now >= look_at:
                 if words[CANCEL] >= epoch or (budget_ns and now - sent_ns > budget_ns):

@@ -7,7 +7,7 @@ import time
 
 _TICK_S = 0.0002
 _USUAL_S = 0.00015  # how late a sleep ends on an idle machine: 0.06 to 0.1 ms
-_TELLING_S = 0.002
+_TELLING_S = 0.001
 _LONG_S = 0.020  # so long a wait is no machine's
 _ENOUGH = 5  # a held GIL lets two or three ticks of 10 ms through, and all of them late
 
