@@ -121,7 +121,6 @@ async def test_a_different_partial_of_equal_size_is_the_same_work(session: offlo
     [
         ({"item_cost_s": 0.1}, Strategy.PROCESSES, Reason.FASTER),
         ({"item_cost_s": 1e-6}, Strategy.SERIAL, Reason.TOO_SMALL),
-        ({"item_cost_s": 0.1}, Strategy.PROCESSES, Reason.FASTER),
         ({"item_cost_s": 0.004, "item_bytes": 100_000_000}, Strategy.SERIAL, Reason.TOO_SMALL),
     ],
     ids=str,

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offloop.deciding.chunking import FLOOR_S, MAX_ITEMS, TARGET_S, Pace, may_queue_second, next_size
+from offloop.deciding.chunking import (
+    FLOOR_S,
+    LOCAL_ITEMS,
+    MAX_ITEMS,
+    PROBE_ITEMS,
+    SHORT_S,
+    TARGET_S,
+    Pace,
+    first_size,
+    may_queue_second,
+    next_size,
+)
 
 seconds = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 counts = st.integers(min_value=1, max_value=10**9)
@@ -135,3 +146,21 @@ def test_a_rare_long_item_moves_the_pace_little() -> None:
         pace.measured(15, 0.015)
     pace.measured(15, 0.074)
     assert pace.item_s < 0.003
+
+
+@pytest.mark.parametrize(
+    ("item_s", "remaining", "estimated_s", "size"),
+    [
+        (None, 5, None, PROBE_ITEMS),
+        (None, None, None, PROBE_ITEMS),
+        (1e-7, 300_000, SHORT_S, LOCAL_ITEMS),
+        (1e-3, 1000, 1.0, 15),
+        (1e-3, 1000, None, 15),
+        (1.0, 10, 10.0, 1),
+    ],
+)
+def test_a_run_begins_in_the_local_thread(
+    item_s: float | None, remaining: int | None, estimated_s: float | None, size: int
+) -> None:
+    """Unknown work begins with a probe, short work goes in one go, and long work chunk by chunk."""
+    assert first_size(item_s, remaining, estimated_s) == size

@@ -23,7 +23,7 @@ def learned() -> Cost:
     cost.executed(10, 0.2, 0.04, is_remote=True)
     cost.sent(10, 1000, 0.001)
     cost.received(5, 2000, 0.002)
-    cost.watched(0.5, 0.006)
+    cost.watched(0.5, 0.006, 0.02)
     cost.took(PROCESSES, 1.0, 1.2, is_warm=True)
     cost.current = PROCESSES
     return cost
@@ -150,23 +150,45 @@ def test_results_are_taken_to_be_like_items() -> None:
 
 
 def test_watching_is_averaged() -> None:
-    """How the GIL is held moves half-way to each new figure; the longest stall fades by half."""
+    """Each share of the GIL counts by its time, and all before by 20 ms at most; the longest stall fades by half."""
     cost = Cost()
-    for held, stall_s, known, stalled_s in ((0.8, 0.02, 0.8, 0.02), (0.4, 0.0, 0.6, 0.01), (0.0, 0.1, 0.3, 0.1)):
-        cost.watched(held, stall_s)
+    for held, stall_s, seconds, known, stalled_s in (
+        (0.8, 0.02, 0.004, 0.8, 0.02),
+        (0.4, 0.0, 0.004, 0.6, 0.01),
+        (0.0, 0.1, 0.012, 0.24, 0.1),  # 8 ms before, 12 ms now
+        (1.0, 0.0, 0.02, 0.62, 0.05),
+        (0.0, 0.0, 0.02, 0.31, 0.025),  # of the 40 ms before, 20
+        (1.0, 0.0, 0.98, 0.9862, 0.0125),
+    ):
+        cost.watched(held, stall_s, seconds)
         assert (cost.gil_held, cost.stall_s) == (pytest.approx(known), pytest.approx(stalled_s))
 
 
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 10), st.floats(1e-6, 1e6)), min_size=1))
+def test_what_was_watched_is_a_share(watched: list[tuple[float, float, float]]) -> None:
+    """However the GIL was held, and for however long, what is known lies between the least and the most of it."""
+    cost = Cost()
+    for held, stall_s, seconds in watched:
+        cost.watched(held, stall_s, seconds)
+    shares = [held for held, _, _ in watched]
+    assert cost.gil_held is not None
+    assert min(shares) - 1e-9 <= cost.gil_held <= min(1.0, max(shares) + 1e-9)
+
+
 def test_watching_is_worth_it_where_it_can_tell() -> None:
-    """A chunk is watched while nothing is known of the GIL, if it may be long enough to tell: two milliseconds."""
+    """A chunk is watched until 20 ms have been in all, if it may be long enough to tell: a millisecond."""
     cost = Cost()
     assert cost.is_worth_watching(1)  # of which nothing is known
     cost.executed(1, 0.0001, 0.0001, is_remote=False)
     assert not cost.is_worth_watching(1)
-    assert not cost.is_worth_watching(19)
-    assert cost.is_worth_watching(21)
-    cost.watched(0.5, 0.0)
-    assert not cost.is_worth_watching(1000)
+    assert not cost.is_worth_watching(9)
+    assert cost.is_worth_watching(11)
+    for seconds, is_known in ((0.001, False), (0.012, False), (0.006, False), (0.002, True)):
+        cost.watched(0.5, 0.0, seconds)
+        assert cost.is_worth_watching(1000) is not is_known
+        assert not cost.is_worth_watching(9)
+    cost.forget()
+    assert cost.is_worth_watching(1)
 
 
 # --- learning from estimates -----------------------------------------------------------------------------------------
@@ -299,7 +321,7 @@ DECISION = ("facts", 0.01, Decision(strategy=PROCESSES, reason=Reason.FASTER, wo
 @pytest.mark.parametrize(
     ("event", "is_kept"),
     [
-        (lambda cost: cost.watched(0.5, 0.0), False),
+        (lambda cost: cost.watched(0.5, 0.0, 0.001), False),
         (lambda cost: cost.sent(1, 100, 0.001), True),  # not for the first time
         (lambda cost: cost.received(1, 100, 0.001), True),
         (lambda cost: cost.slowed(0.02), False),

@@ -19,6 +19,7 @@ BIG = replace(WORK, item_s=0.1)
 UNKNOWN = replace(WORK, item_s=None)
 COLD = replace(WORK, idle_workers=0)
 FREE = replace(WORK, gil_held=0.0)
+HOLDING = replace(WORK, gil_held=1.0, item_s=0.01)
 CRASHED = replace(WORK, has_crashed=True)
 INNER = replace(WORK, inner="rf.n_jobs=-1")
 LONG = replace(WORK, item_s=1.5)  # longer than grace_s
@@ -149,6 +150,35 @@ TABLE: dict[str, Case] = {
     ),
     "a few long items once too often": Case(
         {"work": replace(COLD, n_items=1, item_s=0.01, forgone_s=0.09)}, PROCESSES, Reason.PROTECTS_LOOP
+    ),
+    "one long item of 1 kB": Case(
+        {"work": replace(HOLDING, n_items=1, payload_bytes=1e3)}, PROCESSES, Reason.PROTECTS_LOOP
+    ),
+    "long items of 1 kB": Case({"work": replace(HOLDING, payload_bytes=1e3)}, PROCESSES, Reason.FASTER, 4),
+    "one long item of 64 MB": Case(
+        {"work": replace(HOLDING, n_items=1, payload_bytes=64e6)}, SERIAL, Reason.TOO_SMALL
+    ),
+    "long items of 64 MB": Case({"work": replace(HOLDING, payload_bytes=64e6)}, SERIAL, Reason.TOO_SMALL),
+    "long items of 64 MB, though threads may be taken": Case(
+        {"work": replace(HOLDING, payload_bytes=64e6), "options": SAFE}, SERIAL, Reason.TOO_SMALL
+    ),
+    "long items of 64 MB, never here": Case(
+        {"work": replace(HOLDING, payload_bytes=64e6), "config": NEVER}, PROCESSES, Reason.LOCAL_NEVER, 2
+    ),
+    "one long item with a result of 64 MB": Case(
+        {"work": replace(HOLDING, n_items=1, result_bytes=64e6)}, SERIAL, Reason.TOO_SMALL
+    ),
+    "longer items of 64 MB": Case(
+        {"work": replace(HOLDING, n_items=1, item_s=0.2, payload_bytes=64e6)}, PROCESSES, Reason.PROTECTS_LOOP
+    ),
+    "half of it moving": Case(
+        {"work": replace(HOLDING, n_items=1, transport_s=0.005)}, PROCESSES, Reason.PROTECTS_LOOP
+    ),
+    "more than half of it moving": Case(
+        {"work": replace(HOLDING, n_items=1, transport_s=0.0051)}, SERIAL, Reason.TOO_SMALL
+    ),
+    "large, but soon moved": Case(
+        {"work": replace(HOLDING, n_items=1, transport_s=0.001, payload_bytes=64e6)}, PROCESSES, Reason.PROTECTS_LOOP
     ),
     "long to import": Case({"work": replace(WORK, import_s=1.0)}, SERIAL, Reason.TOO_SMALL),
     "long to import, for long work": Case({"work": replace(WORK, import_s=1.0, n_items=5000)}, PROCESSES, Reason.FASTER, 4),
@@ -386,6 +416,15 @@ def test_a_service_that_holds_the_loop_again_and_again_gets_a_worker(
         assert decision.forgone_s == pytest.approx(0.04, rel=0.01)
         forgone_s, n_local = forgone_s + decision.forgone_s, n_local + 1
     assert n_local == 2
+
+
+@pytest.mark.parametrize("gil_held", [None, 0.4, 1.0])
+@pytest.mark.parametrize("n_items", [1, 4, 1000])
+def test_no_worker_is_started_for_what_is_mostly_moving(gil_held: float | None, n_items: int) -> None:
+    """Work that a worker could not take off the loop forgoes nothing by staying, however often it comes."""
+    work = replace(COLD, n_items=n_items, item_s=0.01, gil_held=gil_held, payload_bytes=64e6)
+    decision = choose(work=work)
+    assert (decision.strategy, decision.forgone_s) == (SERIAL, 0)
 
 
 @pytest.mark.parametrize("current", [None, SERIAL, THREADS, PROCESSES])

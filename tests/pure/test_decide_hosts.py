@@ -120,12 +120,18 @@ def test_workers_that_gain_nothing_do_not_take_part(cores: int, work: Workload, 
 
 @pytest.mark.parametrize("moved", [{"transport_s": 0.0098}, {"payload_bytes": 9.8e6}, {"result_bytes": 9.8e6}])
 def test_work_that_is_mostly_moving_takes_two_workers(moved: dict[str, float]) -> None:
-    """Where this process is kept busy by moving data, two workers keep up with it, if it must leave at all."""
+    """Where this process is kept busy by moving data, two workers keep up with it, if it is to leave at all.
+
+    For the loop's sake it isn't: to pickle it would hold the GIL as well.
+    """
     work = replace(WARM, n_items=100, item_s=0.01, **moved)
-    assert choose(on(8), work).reason is Reason.PROTECTS_LOOP
-    for decision in (choose(on(8), work), choose(on(8), work, config=NEVER)):
+    behind_others = choose(on(8), replace(work, local_backlog_s=1.0))
+    never_here = choose(on(8), work, config=NEVER)
+    assert (behind_others.reason, never_here.reason) == (Reason.FASTER, Reason.LOCAL_NEVER)
+    for decision in (behind_others, never_here):
         assert (decision.strategy, decision.workers) == (PROCESSES, 2)
-    assert choose(on(8), replace(work, gil_held=0.0)).strategy is SERIAL
+    for gil_held in (None, 0.0, 1.0):
+        assert choose(on(8), replace(work, gil_held=gil_held)).reason is Reason.TOO_SMALL
 
 
 def test_a_large_host_is_not_used_up_by_little_work() -> None:

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from offloop.deciding.decide import LOOP_SAFE_S, decide, thread_limit, worker_limit
-from offloop.deciding.estimate import GIL_FREE, NEAR
+from offloop.deciding.estimate import GIL_FREE, NEAR, moving_s
 from offloop.model import Host, Reason, Strategy, Workload
 from offloop.settings import CallOptions, ParallelConfig
 
@@ -24,6 +24,11 @@ BOUND = frozenset({Reason.NO_ITEMS, Reason.OPERATOR_OFF, Reason.NESTED, Reason.F
 def unbound(host: Host) -> Host:
     """Return the host as the process of an application has it, without a word of the operator."""
     return replace(host, is_off=False, is_worker=False, foreign_pool=None, is_ci=False)
+
+
+def long_enough(host: Host, work: Workload, item_s: float) -> float:
+    """Return this time of an item, or the least with which it is felt on the loop and takes no longer to move than half."""
+    return max(LOOP_SAFE_S * 1.01 + item_s, 2 * moving_s(host, work))
 
 
 @given(hosts, works, all_options, configs)
@@ -109,11 +114,13 @@ def test_long_items_never_hold_the_gil_beside_the_loop(
 ) -> None:
     """Under auto items that hold the GIL for long go to workers that are up, whatever the gain.
 
-    Unless a single worker was asked for. Where none is up they go all the same, if all would take longer than a start.
+    Unless a single worker was asked for, or moving an item takes more than half of its time. Where no worker is up they
+    go all the same, if all would take longer than a start.
     """
     held = GIL_FREE if work.gil_held is None else max(GIL_FREE, work.gil_held)
-    long = replace(work, item_s=LOOP_SAFE_S * 1.01 + (work.item_s or 0), gil_held=held, inner=None)
     host = replace(unbound(host), has_gil=True, platform="linux")
+    item_s = long_enough(host, work, work.item_s or 0.0)
+    long = replace(work, item_s=item_s, gil_held=held, inner=None)
     for idle_workers in (0, work.idle_workers or 1):
         decision = decide(host, replace(long, idle_workers=idle_workers), options, config)
         is_soon_over = not idle_workers and (decision.estimated_serial_s or 0.0) + work.forgone_s < host.worker_start_s
@@ -125,13 +132,26 @@ def test_long_items_never_hold_the_gil_beside_the_loop(
 def test_holding_the_loop_for_want_of_workers_cannot_go_on(
     host: Host, work: Workload, options: CallOptions, config: ParallelConfig, item_s: float
 ) -> None:
-    """Whatever stays though it holds the GIL for long counts as forgone for all the time that it takes."""
+    """What stays though it holds the GIL for long and is soon moved counts as forgone for all the time that it takes."""
     host = replace(unbound(host), has_gil=True, platform="linux")
-    long = replace(work, item_s=LOOP_SAFE_S * 1.01 + item_s, gil_held=1.0, inner=None, idle_workers=0, n_items=3, n_done=0)
+    item_s = long_enough(host, work, item_s)
+    long = replace(work, item_s=item_s, gil_held=1.0, inner=None, idle_workers=0, n_items=3, n_done=0)
     assume(1 not in (config.workers, options.workers))
     decision = decide(host, replace(long, local_backlog_s=0.0), options, config)
     if decision.strategy is not PROCESSES:
         assert decision.forgone_s >= 3 * LOOP_SAFE_S
+
+
+@given(hosts, unfinished_works, auto_options, configs)
+def test_what_is_mostly_moving_is_not_moved_for_the_loop(
+    host: Host, work: Workload, options: CallOptions, config: ParallelConfig
+) -> None:
+    """Where moving an item takes more than half of its time, how it holds the GIL sends no item away."""
+    host = unbound(host)
+    assume(moving_s(host, work) > (work.item_s or 0.0) / 2)
+    decisions = [decide(host, replace(work, gil_held=held), options, config) for held in (None, 1.0)]
+    assert all(decision.reason is not Reason.PROTECTS_LOOP for decision in decisions)
+    assert decisions[0].forgone_s == decisions[1].forgone_s
 
 
 @given(hosts, works, all_options, configs)

@@ -24,6 +24,7 @@ from offloop.deciding.estimate import (
     estimate_serial,
     estimate_threads,
     items_left,
+    moving_s,
 )
 from offloop.model import Host, Strategy, Workload
 
@@ -143,6 +144,20 @@ def test_warm_processes(changes: dict[str, Any], most: int, seconds: float, work
 def test_moving_data(moved: dict[str, Any], seconds: float, workers: int) -> None:
     """Data is moved by both sides, here for one item after another, and measured time counts before sizes."""
     assert processes(replace(WORK, **moved), 4) == (near(seconds), workers, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("moved", "seconds"),
+    [
+        ({"transport_s": 0.006}, 0.006),
+        ({"transport_s": 0.0, "payload_bytes": 1e9}, 0.0),
+        ({"transport_s": None}, ITEM_TRIP_S),
+        ({"transport_s": None, "payload_bytes": 1e5, "result_bytes": 3e5}, ITEM_TRIP_S + 0.002),
+    ],
+)
+def test_this_process_moves_its_half(moved: dict[str, Any], seconds: float) -> None:
+    """This process is busy with an item for as long as was measured, or else for half of what its bytes take."""
+    assert moving_s(HOST, replace(WORK, **moved)) == near(seconds)
 
 
 def test_moving_takes_a_core() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import offloop
 from offloop.deciding.seeding import Seeded
 from offloop.errors import AsyncFunctionError, TaskCancelled
+from offloop.strategies.base import Chunk
 from offloop.wire.frames import Flag
 from offloop.wire.status_page import BUSY, CANCEL, DONE, ITEM, OVER, SIZE, last_begun, new_page
 from offloop.worker.execute import Rest, execute
@@ -44,11 +47,13 @@ def words() -> memoryview:
     return new_page(bytearray(SIZE))
 
 
-def run(words: memoryview, fn: Any, items: Any, *, flags: int = 0, budget_ns: int = 0, state: Any = None) -> Any:
+def run(
+    words: memoryview, fn: Any, items: Any, *, flags: int = 0, budget_ns: int = 0, state: Any = None, **more: Any
+) -> Any:
     """Execute items from index 10 on and return their outcomes."""
     outcomes = Outcomes()
     task = Task(words, EPOCH, state, False)
-    rest = execute(fn, items, start=10, flags=flags, budget_ns=budget_ns, task=task, emit=outcomes)
+    rest = execute(fn, items, start=10, flags=flags, budget_ns=budget_ns, task=task, emit=outcomes, **more)
     return outcomes.all(rest)
 
 
@@ -231,3 +236,34 @@ def test_what_was_watched_is_told(words: memoryview, error: type[BaseException] 
     task = Task(words, EPOCH, None, True)
     rest = execute(work, [1], start=0, flags=0, budget_ns=0, task=task, emit=Outcomes(), watch=watch)
     assert (rest.gil_held, rest.stall_ns, watch.n_stopped) == (0.5, 250_000_000, 1)
+
+
+def test_items_that_were_taken_back_are_not_begun(words: memoryview) -> None:
+    """Whoever holds the lock of the items behind the first one executes them: here somebody else."""
+    lock = threading.Lock()
+    with lock:
+        assert run(words, lambda number: number, range(5), others=lock) == [(10, 0)]
+
+
+def test_items_that_were_not_taken_back_follow(words: memoryview) -> None:
+    """Otherwise they are executed, and nobody can take them back any more."""
+    chunk = Chunk(10, list(range(5)))
+    chunk.others = threading.Lock()
+    assert run(words, lambda number: number, chunk.items, others=chunk.others) == list(zip(range(10, 15), range(5), strict=True))
+    assert chunk.take_others() is None
+
+
+def test_items_are_taken_back_once() -> None:
+    """The run gets all but the first, and the chunk is down to that one."""
+    chunk = Chunk(10, [7, 8, 9])
+    chunk.others = threading.Lock()
+    others = chunk.take_others()
+    assert others is not None
+    assert (others.start, list(others.items), chunk.items) == (11, [8, 9], [7])
+    assert chunk.take_others() is None
+    assert Chunk(10, [7, 8]).take_others() is None
+
+
+def test_a_budget_that_is_used_up_before_lets_nothing_begin(words: memoryview) -> None:
+    """A budget may count from when the chunk was sent: behind a long one it comes back as it is."""
+    assert run(words, lambda number: number, range(3), budget_ns=1000, sent_ns=time.monotonic_ns() - 2000) == []

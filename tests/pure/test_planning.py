@@ -213,7 +213,7 @@ def test_looking_runs_nothing(desk: Desk) -> None:
 def test_what_was_learned_is_decided_on(desk: Desk) -> None:
     """A decision rests on what is known of such work, of the function, and of the workers."""
     known = learned(desk)
-    known.cost.watched(0.5, 0.002)
+    known.cost.watched(0.5, 0.002, 0.02)
     known.cost.sent(1, 1000, 0.001)
     known.cost.received(1, 50, 0.001)
     known.cost.bias[Strategy.PROCESSES] = 1.5
@@ -256,7 +256,7 @@ def test_what_was_measured_of_the_host_counts(desk: Desk, meter: Meter) -> None:
 def test_work_that_stalls_the_loop_does_not_bridge(stall_s: float, may_bridge: bool, desk: Desk) -> None:
     """Work that was seen to keep the GIL for longer than 20 ms doesn't go on here while workers start."""
     known = learned(desk)
-    known.cost.watched(0.9, stall_s)
+    known.cost.watched(0.9, stall_s, 0.02)
     desk.decide(known)
     assert desk.works[-1].may_bridge is may_bridge
 
@@ -346,7 +346,7 @@ CHANGES: dict[str, Callable[[Desk, Known, Meter], Any]] = {
     "queue there": lambda desk, _, __: setattr(desk.processes, "backlog_s", 0.1),
     "options": lambda _, known, __: setattr(known, "options", SAFE),
     "inner": lambda _, known, __: setattr(known, "inner", "n_jobs=2"),
-    "gil": lambda _, known, __: known.cost.watched(0.0, 0.0),
+    "gil": lambda _, known, __: known.cost.watched(0.0, 0.0, 0.001),
     "bias": lambda _, known, __: known.cost.took(Strategy.PROCESSES, 1.0, 2.9, is_warm=True),
     "in each other's way": lambda _, known, __: known.cost.slowed(0.02),
     "transport": lambda _, known, __: known.cost.sent(1, 10**8, 0.5),
