@@ -39,6 +39,11 @@ class Crew:
         return self._bridge is None and len(self.on_duty) <= 1
 
     @property
+    def is_spawning(self) -> bool:
+        """Whether lanes that a bridge leads to keep this process busy with their start."""
+        return self._bridge is not None and any(backend.n_spawning for backend in self._wanted)
+
+    @property
     def wanted(self) -> dict[Backend, int]:
         """How many lanes of each backend should take part."""
         return self._wanted

@@ -22,6 +22,7 @@ from .calling import Errand
 from .changes import Changes
 from .crew import Crew
 from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, MAX_ITEMS, may_queue_second, next_size
+from .deciding.estimate import GIL_FREE
 from .encoding import encode_inline, pack
 from .errors import OffloopError, UnpicklableFunction, WorkerStartError
 from .porters import Porters
@@ -33,6 +34,8 @@ from .tally import Tally
 TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
 FIRST_LOOK_S = 0.010  # after so long a run is looked at for the first time, then after twice as long, and so on
 _LAST_LOOK_S = 0.1
+_SPAWN_S = 0.3  # no longer is made way for starting workers
+_SPAWN_LOOK_S = 0.005
 
 
 class Run:
@@ -64,6 +67,7 @@ class Run:
         self._held: tuple[AbstractAsyncContextManager[Lane], Lane, Backend] | None = None  # taken on with a chunk
         self._scope: anyio.CancelScope | None = None
         self._tasks: TaskGroup | None = None
+        self._shifted_at = 0.0
         self._seen = (0, 0.0)  # items finished, and their seconds, when progress was last asked for
         accounts.over = self._finish
 
@@ -167,6 +171,7 @@ class Run:
             bridge: Goes on with one lane until the others have all answered.
         """
         self._crew.call(backend, lanes, bridge)
+        self._shifted_at = monotonic()
         if self._tasks is not None:
             self._man_lanes()
         self._changes.notify()
@@ -209,6 +214,9 @@ class Run:
         try:
             while not self.is_over and (backend is self._local or self._crew.wants(backend, ordinal)):
                 self._start_porters()
+                if backend is self._local and self._gives_way:
+                    await anyio.sleep(_SPAWN_LOOK_S)
+                    continue
                 if self._is_flooded or not self._may_have_work(backend, ordinal):
                     await self._changes.wait()
                     continue
@@ -299,7 +307,7 @@ class Run:
         """Return a chunk that can be sent now, if there is one."""
         if backend is self._local and self._queue.stuck:
             return self._queue.stuck.popleft()
-        if not self._crew.wants(backend, ordinal):
+        if not self._crew.wants(backend, ordinal) or (backend is self._local and self._gives_way):
             return None
         if self._porters.ready:
             self._changes.notify()  # there will be room for another
@@ -313,6 +321,16 @@ class Run:
         self._porters.is_needed = True
         self._changes.notify()
         return None
+
+    @property
+    def _gives_way(self) -> bool:
+        """Whether the local thread should leave the GIL to threads that start workers.
+
+        Beside a Python loop each of their steps waits for the switch interval of 5 ms: a start that takes 0.2 s by itself
+        then took 1.4 s. Work that doesn't hold the GIL goes on, and any work after `_SPAWN_S`.
+        """
+        is_free = self._cost.gil_held is not None and self._cost.gil_held < GIL_FREE
+        return self._crew.is_spawning and not is_free and monotonic() - self._shifted_at < _SPAWN_S
 
     @property
     def _is_flooded(self) -> bool:

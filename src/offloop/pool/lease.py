@@ -40,6 +40,7 @@ class PooledBackend(Generic[L]):
     def __init__(self, pool: Pool[L], *, is_remote: bool) -> None:
         self.pool, self.is_remote = pool, is_remote
         self.backlog_s = 0.0
+        self.n_spawning = 0
 
     @property
     def limit(self) -> int:

@@ -284,10 +284,12 @@ class Backend(Protocol):
     Attributes:
         is_remote: Whether items leave this process, so that they must be pickled.
         backlog_s: Seconds of work that calls under way are estimated to bring, waiting or executing.
+        n_spawning: Lanes whose start keeps this process busy at the moment.
     """
 
     is_remote: bool
     backlog_s: float
+    n_spawning: int
 
     @property
     def limit(self) -> int:

@@ -37,17 +37,32 @@ def processes(
     def start(breakable: Callable[[Callable[[], object]], None]) -> WorkerLane:
         with room.taken([lane.worker.pid for lane in pool.lanes]):
             begun = time.monotonic()
+            backend.n_spawning += 1
+            is_spawned = threading.Event()
+
+            def spawned(break_off: Callable[[], object] | None = None) -> None:
+                """Note that what is left of the start keeps the new process busy and not this one."""
+                if not is_spawned.is_set():
+                    is_spawned.set()
+                    backend.n_spawning -= 1
+                if break_off is not None:
+                    breakable(break_off)
+
             init = None if config.worker_init is None else dumps((config.worker_init, config.worker_init_args))
-            worker = Worker.start(
-                init, env=env, nice=config.worker_nice, idle_timeout_s=config.idle_timeout_s, breakable=breakable
-            )
+            try:
+                worker = Worker.start(
+                    init, env=env, nice=config.worker_nice, idle_timeout_s=config.idle_timeout_s, breakable=spawned
+                )
+            finally:
+                spawned()
             seconds = time.monotonic() - begun
             meter.started(seconds)
             tell_worker_started(worker.pid, seconds)
             return WorkerLane(worker)
 
     pool: Pool[WorkerLane] = Pool(start, lambda lane: lane.worker.join(), limit, "start-worker")
-    return PooledBackend(pool, is_remote=True)
+    backend = PooledBackend(pool, is_remote=True)
+    return backend
 
 
 class _Room:
