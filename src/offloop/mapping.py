@@ -260,8 +260,12 @@ class Run:
             self._start_porters()
 
     def _fill(self, lane: Lane, backend: Backend, ordinal: int) -> None:
-        """Send the lane what it should have in flight."""
-        while len(lane.in_flight) < 2:
+        """Send the lane what it should have in flight.
+
+        A worker has a second chunk waiting. A thread does not: while the loop takes in what the first has brought, it would
+        be in its way; a serial run of 10,000 items of 20 µs took 1.3 times as long.
+        """
+        while len(lane.in_flight) < (2 if backend.is_remote else 1):
             if lane.in_flight and not may_queue_second(
                 self._queue.remaining, len(lane.in_flight[0].items), self._crew.n_lanes
             ):

@@ -16,8 +16,8 @@ from .gil import GilWatch
 from .task import Task, current
 
 _SPREAD = Flag.STAR | Flag.SEEDED
-_LOOK_NS = 20_000
-_TINY_LOOK = 8  # so many items between two looks, and the next ones run without a look at the clock in between
+_LOOK_NS = 100_000
+_TINY_LOOK = 2  # with more items between two looks, the next ones run without a look in between, which takes 1.5 µs
 _TINY_BATCH = 128
 _TINY_NS = 200_000  # for about so long: a cancel waits no longer
 FLUSH_NS = 20_000_000  # outcomes of a long chunk leave a worker at least so often, so that a crash loses little
