@@ -84,13 +84,13 @@ def run(
 
 
 @pytest.mark.parametrize("in_worker", [False, True])
-@pytest.mark.parametrize("n", [1, 8, 9, 10, 11, 50, 5000])
+@pytest.mark.parametrize("n", [1, 8, 50, 99, 100, 101, 500, 5000])
 def test_values_come_in_order(in_worker: bool, n: int) -> None:
     """However many items there are, each has its value under its index, and long runs of them go the short way."""
     with tiny_items() as batches:
         found = run(lambda number: number * 3, range(n), in_worker=in_worker)
     assert found == [(START + i, 3 * i) for i in range(n)]
-    assert (sum(batches) > n / 2) == (n >= 50)
+    assert (sum(batches) > n / 2) == (n >= 500)
 
 
 RAISED = [ValueError, StopIteration, GeneratorExit, KeyboardInterrupt, SystemExit, RecursionError]
@@ -189,7 +189,8 @@ def test_a_cancellation_is_noticed(index: int, in_worker: bool) -> None:
     with tiny_items() as batches:
         found = run(work, range(100_000), in_worker=in_worker, words=page)
     assert found == [(START + i, i) for i in range(len(found))]
-    assert index < len(found) <= index + 2 * max(batches, default=0) + 60
+    looked_after = module._LOOK_NS // 1000  # items of a microsecond
+    assert index < len(found) <= index + 2 * max(batches, default=0) + looked_after + 10
 
 
 @pytest.mark.parametrize("in_worker", [False, True])
