@@ -130,13 +130,14 @@ class Call:
             async with backend.lease(self._options.grace_s, self._job, chunk) as lane:
                 await self._follow(lane, backend)
             return True
+        granted: Lane | None = None
         async with AsyncExitStack() as stack:
-            with anyio.move_on_after(patience_s) as patience:
-                lane = await stack.enter_async_context(backend.lease(self._options.grace_s))
-            if patience.cancelled_caught:
+            with anyio.move_on_after(patience_s):
+                granted = await stack.enter_async_context(backend.lease(self._options.grace_s))
+            if granted is None:
                 return False
-            lane.send(self._job, chunk, 0.0)  # only now: what is sent in vain might have begun
-            await self._follow(lane, backend)
+            granted.send(self._job, chunk, 0.0)  # only now: what is sent in vain might have begun
+            await self._follow(granted, backend)
         return True
 
     async def _follow(self, lane: Lane, backend: Backend) -> None:
