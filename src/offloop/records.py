@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from anyio.lowlevel import current_token
@@ -37,13 +39,14 @@ class Records:
 
     Attributes:
         decisions: The last ones.
-        runs: Those under way, with their event loops.
+        runs: Those under way, by id, with their event loops. Not kept alive: one whose loop was closed in the middle of
+            it ends, and gives its lanes back, when it is collected.
         tally: Counts of the runs that are over.
     """
 
     def __init__(self, capped: WorkersCapped | None) -> None:
         self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
-        self.runs: dict[Stoppable, Any] = {}
+        self.runs: dict[int, tuple[weakref.ref[Stoppable], Any]] = {}
         self.tally = Tally()
         self._capped = capped
 
@@ -59,11 +62,17 @@ class Records:
 
     def begun(self, run: Stoppable) -> None:
         """Note that a run is under way."""
-        self.runs[run] = current_token().native_token
+        self.runs[id(run)] = weakref.ref(run), current_token().native_token
+
+    def under_way(self) -> Iterator[tuple[Stoppable, Any]]:
+        """Yield the runs under way with their event loops."""
+        for reference, loop in list(self.runs.values()):
+            if (run := reference()) is not None:
+                yield run, loop
 
     def ended(self, run: Stoppable, decision: Decision, options: CallOptions, wall_s: float) -> None:
         """Note what became of a run, and tell."""
-        self.runs.pop(run, None)
+        self.runs.pop(id(run), None)
         run.tally.note_decision(decision.strategy)
         self.tally.add(run.tally)
         tell_end(decision, options, run.tally, wall_s)
@@ -72,4 +81,4 @@ class Records:
 
     def snapshot(self, pool: Pool[WorkerLane]) -> SessionStatistics:
         """Return what the session has done so far; runs count once they are over."""
-        return snapshot(self.tally, pool, sum(run.tally.cancelled for run in list(self.runs)))
+        return snapshot(self.tally, pool, sum(run.tally.cancelled for run, _ in self.under_way()))

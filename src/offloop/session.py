@@ -149,7 +149,7 @@ class ParallelSession:
     async def aclose(self) -> None:
         """End all workers and return when they are gone; runs still under way fail. Idempotent, not cancellable."""
         self._state = "closed"
-        for run, loop in list(self._records.runs.items()):
+        for run, loop in list(self._records.under_way()):
             try:
                 poster(loop)(partial(run.stop, SessionClosedError("closed")))
             except RuntimeError:  # that event loop is closed, and the run gone with it
