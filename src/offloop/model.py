@@ -63,7 +63,7 @@ class Host:
     """What this machine lets this process use, and what working with processes costs on it.
 
     The measured values (`worker_start_s` and below) have defaults for before the first measurement, from a virtual
-    machine with 2 cores; docs/explanation/decisions.md says how each is measured.
+    machine with 2 cores; docs/explanation/decisions.md says which are measured, and how.
 
     Attributes:
         cores: Usable cores: affinity, quota and LOKY_MAX_CPU_COUNT taken together.

@@ -69,8 +69,7 @@ class Planner:
     Args:
         host: As it was sensed.
         config: The session's settings.
-        processes: The backend of worker processes.
-        idle: How many of its workers are free; how many there are.
+        workers: The pool of worker processes.
     """
 
     def __init__(self, host: Host, config: ParallelConfig, workers: Any) -> None:
@@ -154,7 +153,9 @@ class Planner:
         is_fresh = current is None and not (n_done or local.backlog_s or processes.backlog_s or waited_s)
         item_s = item_s or options.item_cost_s or cost.item_s
         idle = self._workers.n_idle + own_lanes
-        facts = (n_items, options, self._workers.capacity, self._forgone_s, idle, meter.version, known.inner, known.function.has_crashed, known.function.was_remote)
+        function, capacity = known.function, self._workers.capacity
+        host_facts = (idle, capacity, self._forgone_s, meter.version)
+        facts = (n_items, options, known.inner, function.has_crashed, function.was_remote, host_facts)
         if is_fresh and cost.decision is not None and item_s is not None:
             then, then_s, decision = cost.decision
             if then_s / _SIMILAR < item_s < then_s * _SIMILAR and then == facts:

@@ -30,9 +30,8 @@ def test_the_first_figure_replaces_the_default(meter: Meter) -> None:
     """A measured figure counts instead of the default, and everything else of the host stays."""
     meter.started(0.2)
     meter.tripped(0.003)
-    meter.moved(1000, 0.001)
     host = meter.on(HOST)
-    assert (host.worker_start_s, host.round_trip_s, host.bytes_per_s) == (0.2, 0.003, pytest.approx(1e6))
+    assert (host.worker_start_s, host.round_trip_s) == (0.2, 0.003)
     assert (host.cores, host.platform, host.memory_bytes) == (4, "darwin", 7)
 
 
@@ -48,12 +47,6 @@ def test_a_figure_far_off_counts_as_three_times(meter: Meter) -> None:
     meter.tripped(0.001)
     meter.tripped(100.0)
     assert meter.on(HOST).round_trip_s == pytest.approx(0.0014)
-
-
-def test_no_time_tells_nothing_of_a_rate(meter: Meter) -> None:
-    """Data that took no measurable time, from a coarse clock, is left alone."""
-    meter.moved(1000, 0.0)
-    assert meter.on(HOST) == HOST
 
 
 def test_the_version_grows_with_what_changes_much(meter: Meter) -> None:
@@ -89,20 +82,16 @@ def test_meters_are_apart(meter: Meter) -> None:
 figures = st.floats(0, 1e6)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["started", "tripped", "moved"]), figures), max_size=30))
+@given(st.lists(st.tuples(st.sampled_from(["started", "tripped"]), figures), max_size=30))
 def test_any_figures_leave_a_usable_host(told: list[tuple[str, float]]) -> None:
-    """Whatever is measured, zero included, every cost on the host is finite and what is divided by is not zero."""
+    """Whatever is measured, zero included, every cost on the host is finite and none is negative."""
     meter = Meter()
     for name, figure in told:
-        if name == "moved":
-            meter.moved(int(figure), figure)
-        else:
-            getattr(meter, name)(figure)
+        getattr(meter, name)(figure)
     host = meter.on(HOST)
     for seconds in (host.worker_start_s, host.round_trip_s):
         assert math.isfinite(seconds)
         assert seconds >= 0
-    assert host.bytes_per_s > 0
 
 
 def test_a_trip_is_never_shorter_than_nothing(meter: Meter) -> None:

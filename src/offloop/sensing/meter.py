@@ -32,11 +32,6 @@ class Meter:
         """Take in how long a call to an idle worker took besides its execution."""
         self._take_in("round_trip_s", seconds)
 
-    def moved(self, n_bytes: int, seconds: float) -> None:
-        """Take in how long so much data took to a worker and back, besides its execution."""
-        if seconds > 0:
-            self._take_in("bytes_per_s", n_bytes / seconds)
-
     def _take_in(self, name: str, figure: float) -> None:
         figure = max(figure, _LEAST)
         known = self._figures.get(name)

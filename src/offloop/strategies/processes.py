@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from ..events import Guidance
 from ..pool.lane import WorkerLane
@@ -33,28 +33,32 @@ def processes(
         system: Where memory is looked up.
     """
     room = _Room(system)
+    lock = threading.Lock()
+
+    @contextmanager
+    def counted() -> Iterator[None]:
+        with lock:
+            backend.n_spawning += 1
+        try:
+            yield
+        finally:
+            with lock:
+                backend.n_spawning -= 1
 
     def start(breakable: Callable[[Callable[[], object]], None]) -> WorkerLane:
         with room.taken([lane.worker.pid for lane in pool.lanes]):
             begun = time.monotonic()
-            backend.n_spawning += 1
-            is_spawned = threading.Event()
+            init = None if config.worker_init is None else dumps((config.worker_init, config.worker_init_args))
+            with ExitStack() as spawning:
+                spawning.enter_context(counted())
 
-            def spawned(break_off: Callable[[], object] | None = None) -> None:
-                """Note that what is left of the start keeps the new process busy and not this one."""
-                if not is_spawned.is_set():
-                    is_spawned.set()
-                    backend.n_spawning -= 1
-                if break_off is not None:
+                def spawned(break_off: Callable[[], object]) -> None:
+                    spawning.close()  # what is left of the start keeps the new process busy and not this one
                     breakable(break_off)
 
-            init = None if config.worker_init is None else dumps((config.worker_init, config.worker_init_args))
-            try:
                 worker = Worker.start(
                     init, env=env, nice=config.worker_nice, idle_timeout_s=config.idle_timeout_s, breakable=spawned
                 )
-            finally:
-                spawned()
             seconds = time.monotonic() - begun
             meter.started(seconds)
             tell_worker_started(worker.pid, seconds)
