@@ -15,7 +15,7 @@ from offloop.inner_threads import JOBLIB_CORES, THREAD_VARIABLES
 from offloop.model import Decision, Described, Reason, Strategy
 from offloop.sensing.environment import VARIABLES
 from offloop.sensing.host import _CI_VARIABLES
-from offloop.settings import MAP_OPTIONS, RUN_OPTIONS, CallOptions, ParallelConfig
+from offloop.settings import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, CallOptions, ParallelConfig
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate_reference.py from the docstrings: change those. -->"
@@ -192,6 +192,13 @@ Level {level}. {summary(kind)}
 """
 
 
+def calls_with(option: str) -> str:
+    """Return which calls have an option."""
+    kinds = {"`run`": RUN_OPTIONS, "`run_parallel`": MAP_OPTIONS, "`run_batches`": BATCH_OPTIONS}
+    having = [name for name, options in kinds.items() if option in options]
+    return "all" if len(having) == len(kinds) else ", ".join(having)
+
+
 def settings_page() -> str:
     """Return the page of a session's settings and a call's options."""
     settings = attributes(ParallelConfig)
@@ -209,12 +216,12 @@ def settings_page() -> str:
         (
             (
                 code(name),
-                "both" if name in RUN_OPTIONS else "`run_parallel`",
+                calls_with(name),
                 "the session's" if name in settings else default_of(CallOptions, name),
                 text,
             )
             for name, text in options.items()
-            if name in RUN_OPTIONS | MAP_OPTIONS
+            if name in RUN_OPTIONS | MAP_OPTIONS | BATCH_OPTIONS
         ),
     )
     return f"""
@@ -232,7 +239,7 @@ default's value counts as not given, so the environment may still replace it; a 
 
 ## Options of a call
 
-Keywords of `run` and `run_parallel`, alike for the methods of a session and the functions of the module.
+Keywords of `run`, `run_parallel` and `run_batches`, alike for the methods of a session and the functions of the module.
 
 {of_call}
 """

@@ -46,8 +46,9 @@ ROOMS = {
     "orchestration": Room(
         4,
         (
-            *("functions", "sources", "encoding", "tally", "reporting", "changes", "queueing", "crew", "accounts"),
-            *("porters", "results", "calling", "mapping", "records", "planning", "steering", "session", "default"),
+            *("plans", "lifetime", "blocks", "batches", "combining"),
+            *("functions", "snapshots", "sources", "sharing", "outgoing", "encoding", "tally", "reporting", "changes", "queueing", "crew"),
+            *("accounts", "porters", "results", "calling", "mapping", "records", "planning", "steering", "session", "default"),
         ),
         third_party=("anyio",),
     ),
@@ -65,8 +66,11 @@ LAZY = {
     "multiprocessing",
     "numpy",
     "psutil",
+    "resource",
     "structlog",
+    "tempfile",
     "threadpoolctl",
+    "torch",
     "traceback",
 }
 LAZY_OF_OURS = {("pool.worker", "worker.serve")}  # the worker's side, which this process only names
@@ -181,7 +185,7 @@ def test_the_reader_sees_imports() -> None:
     assert Import("deciding.decide", "model", True, False, False) in IMPORTS
     assert Import("telemetry", "structlog", False, True, False) in IMPORTS
     assert Import("", "default", True, False, True) in IMPORTS
-    assert Import("session", "worker.task", True, False, False) in IMPORTS
+    assert Import("lifetime", "worker.task", True, False, False) in IMPORTS
     assert len(OURS) > 50
 
 

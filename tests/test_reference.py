@@ -14,7 +14,7 @@ from offloop import events
 from offloop.events import Event
 from offloop.model import Reason, Strategy
 from offloop.sensing.environment import VARIABLES
-from offloop.settings import MAP_OPTIONS, RUN_OPTIONS, ParallelConfig
+from offloop.settings import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, ParallelConfig
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,7 +53,7 @@ def test_the_script_writes_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("environment.md", list(VARIABLES)),
         ("reasons.md", [*Strategy, *Reason]),
-        ("settings.md", [*ParallelConfig.__dataclass_fields__, *RUN_OPTIONS, *MAP_OPTIONS]),
+        ("settings.md", [*ParallelConfig.__dataclass_fields__, *RUN_OPTIONS, *MAP_OPTIONS, *BATCH_OPTIONS]),
         ("events.md", [name for kind in KINDS for name in kind.__dataclass_fields__ if name not in ("event", "level")]),
     ],
 )

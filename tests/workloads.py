@@ -71,6 +71,12 @@ def append(path: str, item: Any) -> None:
         os.close(fd)
 
 
+def log_pid(path: str, item: Any) -> Any:
+    """Note in a file which process executes an item."""
+    append(path, os.getpid())
+    return item
+
+
 def lines(path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
@@ -831,3 +837,58 @@ async def gather(*calls: Any) -> list[Any]:
         for place, call in enumerate(calls):
             tasks.start_soon(one, place, call)
     return results
+
+
+# --- blocks of rows --------------------------------------------------------------------------------------------------
+
+
+def fail_at_row(row: int, block: Any) -> Any:
+    if row in block:
+        raise ZeroDivisionError(f"at {row}")
+    return block
+
+
+def log_span(path: str, block: Any) -> Any:
+    """Note the first and last row of a block in a file."""
+    append(path, f"{block[0]}-{block[-1]}")
+    return block
+
+
+def noisy(block: Any, *, rng: Any) -> Any:
+    return block + rng.normal(size=block.shape)
+
+
+def noisy_pair(block: Any, other: Any, *, rng: Any) -> Any:
+    return block + other + rng.normal(size=block.shape)
+
+
+def layout_of(block: Any) -> list[Any]:
+    """Return, for each row, the type of the block, whether it is in Fortran order, and whether it is a view."""
+    return [(type(block), block.flags.f_contiguous, block.base is not None)] * len(block)
+
+
+def die_once_in_block(path: str, block: Any) -> Any:
+    """Die the first time that the block with row 120 runs."""
+    if 120 in block and not os.path.exists(path):
+        append(path, 120)
+        die("SIGKILL")
+    return block
+
+
+def mapped_from(array: Any) -> str:
+    """Return the path of the file that an array is mapped from; empty if it is not."""
+    address = array.__array_interface__["data"][0]
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            span, *rest = line.split(maxsplit=5)
+            begin, end = (int(part, 16) for part in span.split("-"))
+            if begin <= address < end:
+                return rest[4].strip() if len(rest) == 5 else ""
+    return ""
+
+
+def nap_of_an_array(array: Any) -> tuple[float, float]:
+    """Sleep for as long as an array says; return when that began and ended, by the machine's monotonic clock."""
+    begun = time.monotonic()
+    time.sleep(float(array[0]))
+    return begun, time.monotonic()

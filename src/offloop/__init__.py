@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .default import close_default_session as close_default_session
     from .default import run as run
+    from .default import run_batches as run_batches
     from .default import run_parallel as run_parallel
     from .errors import AsyncFunctionError as AsyncFunctionError
+    from .errors import BatchLengthError as BatchLengthError
+    from .errors import BatchTypeError as BatchTypeError
     from .errors import ItemError as ItemError
     from .errors import OffloopError as OffloopError
+    from .errors import PayloadTooLarge as PayloadTooLarge
     from .errors import SessionClosedError as SessionClosedError
     from .errors import SettingError as SettingError
     from .errors import SettingTypeError as SettingTypeError
@@ -44,6 +48,8 @@ __version__ = "0.1.0"
 
 __all__ = (
     "AsyncFunctionError",
+    "BatchLengthError",
+    "BatchTypeError",
     "CallOptions",
     "Decision",
     "Event",
@@ -51,6 +57,7 @@ __all__ = (
     "OffloopError",
     "ParallelConfig",
     "ParallelSession",
+    "PayloadTooLarge",
     "Reason",
     "SessionClosedError",
     "SessionStatistics",
@@ -74,6 +81,7 @@ __all__ = (
     "in_worker",
     "is_cancelled",
     "run",
+    "run_batches",
     "run_parallel",
     "star",
     "use_default_sink",
@@ -82,9 +90,9 @@ __all__ = (
 
 # Where each name lives. A worker process imports this package too, so nothing is imported before it is used.
 _HOMES = {
-    ".default": ("close_default_session", "run", "run_parallel"),
+    ".default": ("close_default_session", "run", "run_batches", "run_parallel"),
     ".errors": (
-        *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled"))),
+        *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled", "Large"))),
         *(name for name in __all__ if name.startswith("Unpicklable") and not name.endswith("Error")),
     ),
     ".events": ("Event",),

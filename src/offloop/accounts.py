@@ -42,6 +42,7 @@ class Accounts:
         sink: Gets every outcome once, in no particular order.
         cost: What such items have cost; it is added to.
         tally: Counts; it is added to.
+        pace: How quickly it goes; None to begin with what such items have cost.
         may_stay: Whether items that can't travel may execute in this process.
         fell_back: Called once with reason, error and number of items when they do.
         changed: Called when there may be something new to do.
@@ -49,7 +50,7 @@ class Accounts:
 
     Attributes:
         over: Whoever executes the run puts here what is to be called at its end.
-        pace: Seconds per item, for the size of chunks.
+        pace: Seconds per item or row, for the size of chunks.
         error: What ends the run.
         arrived: Reports that must be unpacked in a thread.
         homeward: Why no item can travel at all, once that is known.
@@ -64,13 +65,14 @@ class Accounts:
         cost: Cost,
         tally: Tally,
         *,
+        pace: Pace | None = None,
         may_stay: bool,
         fell_back: FallBack,
         changed: Callable[[], None],
         over: Callable[[], None] = nothing,
     ) -> None:
         self.tally = tally
-        self.cost, self.pace = cost, Pace(cost.item_s)
+        self.cost, self.pace = cost, Pace(cost.item_s) if pace is None else pace
         self.error: Exception | None = None
         self.arrived: deque[tuple[Chunk, Report]] = deque()
         self.homeward: Exception | None = None
@@ -135,12 +137,15 @@ class Accounts:
         if report.refused is not None:
             self._refused(lane, chunk, report.refused)
             return
+        weigh, items = self._queue.source.weigh, chunk.items
+        self.tally.executed += weigh(items, chunk.done + report.n_items) - weigh(items, chunk.done)
         chunk.done += report.n_items
         if report.is_last:
             if chunk.done:
                 self._measure(backend, chunk, report, is_alone or backend.is_remote)
             if chunk.done < len(chunk.items):
                 self._queue.put_back(chunk.part(chunk.start + chunk.done, chunk.end))
+            chunk.message = None  # what it holds is no longer in flight
             if lane is not None and lane.in_flight:
                 lane.in_flight[0].sent_at = monotonic()  # it has only waited so far
         if report.is_inline:
@@ -154,12 +159,13 @@ class Accounts:
     def _measure(self, backend: Backend, chunk: Chunk, report: Report, tells_cost: bool) -> None:
         """Learn from a chunk that is over."""
         elapsed_s, measured = report.elapsed_s, report.measured
+        executed = self._queue.source.weigh(chunk.items, chunk.done)
         self.tally.busy_s += elapsed_s
-        self.pace.measured(chunk.done, elapsed_s)
-        if backend.is_remote and chunk.data is not None:
-            self.cost.sent(len(chunk.items), len(chunk.data), chunk.encode_s)
+        self.pace.measured(executed, elapsed_s)
+        if backend.is_remote and chunk.message is not None:
+            self.cost.sent(self._queue.source.weigh(chunk.items), chunk.message.size, chunk.encode_s)
         if tells_cost:
-            self.cost.executed(chunk.done, elapsed_s, measured.longest_s, is_remote=backend.is_remote)
+            self.cost.executed(executed, elapsed_s, measured.longest_s, is_remote=backend.is_remote)
         if measured.gil_held is not None:
             self.cost.watched(measured.gil_held, measured.stall_s, max(elapsed_s, 1e-6))
 
@@ -167,7 +173,9 @@ class Accounts:
         """Take in outcomes that were unpacked in so many seconds."""
         size = report.measured.result_bytes
         if outcomes.values and size:
-            self.cost.received(len(outcomes.values), size, seconds)
+            before = outcomes.start - chunk.start
+            weigh, end = self._queue.source.weigh, before + len(outcomes.values)
+            self.cost.received(weigh(chunk.items, end) - weigh(chunk.items, before), size, seconds)
         for part in self._without_stuck(chunk, outcomes) if outcomes.failures else (outcomes,):
             self.store(part)
 
@@ -198,11 +206,15 @@ class Accounts:
         if refused.retire and lane is not None:
             lane.retire()
         if refused.one_by_one:
-            for index in reversed(range(chunk.start, chunk.end)):
-                self._queue.put_back(chunk.part(index, index + 1))
+            self.split(chunk)
         else:
             self._queue.put_back(chunk)
         self._changed()
+
+    def split(self, chunk: Chunk) -> None:
+        """Have the items of a chunk sent one by one."""
+        for index in reversed(range(chunk.start, chunk.end)):
+            self._queue.put_back(chunk.part(index, index + 1))
 
     def store(self, outcomes: Outcomes) -> None:
         """Hand outcomes to the sink, and end the run if that is what a failure means."""

@@ -10,7 +10,7 @@ import anyio
 
 from .accounts import Accounts, FallBack, nothing
 from .deciding.costs import Cost
-from .encoding import encode, encode_inline, in_thread, pack
+from .encoding import Encoder, encode_inline, in_thread
 from .errors import UnpicklableFunction, WorkerStartError
 from .queueing import Queue
 from .settings import CallOptions
@@ -33,6 +33,7 @@ class Call:
         tally: Counts of what becomes of it.
         local: Where it executes if it can't travel; None if that would fail it.
         fell_back: Called with reason, error and number of items when it does.
+        encoder: Makes it ready to travel.
     """
 
     n_lanes = 1
@@ -46,8 +47,10 @@ class Call:
         tally: Tally,
         local: Backend | None,
         fell_back: FallBack,
+        encoder: Encoder,
     ) -> None:
         self.value: Any = None
+        self._encoder = encoder
         self._job, self._args, self._options, self._cost, self._local = job, args, options, cost, local
         self._queue = Queue(_NO_SOURCE)
         self._scope: anyio.CancelScope | None = None
@@ -107,10 +110,9 @@ class Call:
         while self.error is None and queue.has_back and accounts.homeward is None:
             chunk = queue.take_back()
             try:
-                if not self._job.is_packed:
-                    await pack(self._job)
+                await self._encoder.pack()
                 if not encode_inline(chunk):
-                    bad = await encode(chunk, self._job.name)
+                    bad = await self._encoder.encode(chunk)
                     if bad:
                         accounts.refuse_items(chunk, bad)
                         return

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Any
 
 from .strategies.base import Backend, Lane
+
+
+def _count(items: Sequence[Any], count: int) -> int:
+    return count
 
 
 class Crew:
@@ -84,17 +90,27 @@ class Crew:
         """Items that are on lanes."""
         return sum(len(chunk.items) for lane in self.on_duty for chunk in lane.in_flight)
 
-    def under_way(self) -> tuple[int, int, float, float | None]:
-        """Return what the chunks under way have come to: items finished, items on lanes, seconds, how the GIL is held."""
+    def under_way(
+        self, weigh: Callable[[Sequence[Any], int], int] = _count
+    ) -> tuple[int, int, float, float | None]:
+        """Return what the chunks under way have come to.
+
+        Args:
+            weigh: Returns how much the first so many of some items come to.
+
+        Returns:
+            How much is finished, how much is being executed, for how many seconds, and how the GIL is held.
+        """
         finished, n_under_way, seconds = 0, 0, 0.0
         held: float | None = None
         now = monotonic()
         for lane in self.on_duty:
             if lane.in_flight and lane.in_flight[0].sent_at:
                 chunk = lane.in_flight[0]
-                n_finished = max(0, lane.n_finished - chunk.done)
-                finished += n_finished
-                n_under_way += 1
+                done = max(chunk.done, lane.n_finished)
+                up_to_here = weigh(chunk.items, done)
+                finished += up_to_here - weigh(chunk.items, chunk.done)
+                n_under_way += weigh(chunk.items, done + 1) - up_to_here
                 seconds += now - chunk.sent_at
                 held = lane.gil_held if chunk.is_watched and held is None else held
         return finished, n_under_way, seconds, held

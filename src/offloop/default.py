@@ -38,6 +38,7 @@ async def close_default_session() -> None:
 if TYPE_CHECKING:
     run: Final = ParallelSession().run
     run_parallel: Final = ParallelSession().run_parallel
+    run_batches: Final = ParallelSession().run_batches
 else:
 
     async def run(fn: Any, *args: Any, **options: Any) -> Any:
@@ -47,6 +48,10 @@ else:
     async def run_parallel(fn: Any, items: Any, **options: Any) -> Any:
         """Call ``fn(item)`` for every item, on the process-wide session; see `ParallelSession.run_parallel`."""
         return await default_session().run_parallel(fn, items, **options)
+
+    async def run_batches(fn: Any, X: Any, *others: Any, **options: Any) -> Any:
+        """Call fn for blocks of the rows of X, on the process-wide session; see `ParallelSession.run_batches`."""
+        return await default_session().run_batches(fn, X, *others, **options)
 
 
 def _after_fork_in_child() -> None:

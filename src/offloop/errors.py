@@ -8,10 +8,13 @@
     │   ├── UnpicklableFunction
     │   ├── UnpicklableItem
     │   └── UnpicklableResult
+    ├── PayloadTooLarge         (MemoryError)   memory has no room for what should travel
     ├── WorkerError             (RuntimeError)
     │   ├── WorkerStartError                    no worker process could be started
     │   ├── WorkerInitError                     worker_init failed
     │   └── WorkerCrashed                       a worker died with this work on it
+    ├── BatchLengthError        (ValueError)    fn returned another number of rows than it got
+    ├── BatchTypeError          (TypeError)     what fn returned for blocks of rows can't be concatenated
     ├── ItemError               (RuntimeError)  stands in for what fn raised and can't be raised here
     └── SessionClosedError      (RuntimeError)  the session was closed, or never opened
 
@@ -117,6 +120,27 @@ class UnpicklableResult(UnpicklableError):
 
     verb = "can't be sent back from a worker"
     fix = "return plain data, or use strategy=\"threads\""
+
+
+class PayloadTooLarge(OffloopError, MemoryError):
+    """Memory has no room for what should travel to a worker; nothing of it was sent.
+
+    Args:
+        needed_bytes: How much it is.
+        available_bytes: How much may still be taken, the limits of control groups included.
+    """
+
+    def __init__(self, needed_bytes: int, available_bytes: int) -> None:
+        super().__init__(needed_bytes, available_bytes)
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.needed_bytes:,} bytes should travel to a worker, and memory has room for {self.available_bytes:,}. "
+            "Likely cause: the data is in memory once already. Send less at a time (run_batches, or a path to the data), "
+            'or use strategy="threads", where nothing travels.'
+        )
 
 
 class WorkerError(OffloopError, RuntimeError):
@@ -225,6 +249,53 @@ class ItemError(OffloopError, RuntimeError):
 
     def __str__(self) -> str:
         return f"items[{self.index}] raised {self.type_name}({self.message}), {self.why}"
+
+
+class BatchLengthError(OffloopError, ValueError):
+    """fn returned another number of rows than the block had that it was called with.
+
+    Args:
+        function: The function's name.
+        n_rows: Rows of the block.
+        n_returned: Rows of what fn returned.
+    """
+
+    def __init__(self, function: str, n_rows: int, n_returned: int) -> None:
+        super().__init__(function, n_rows, n_returned)
+        self.function = function
+        self.n_rows = n_rows
+        self.n_returned = n_returned
+
+    def __str__(self) -> str:
+        returned = f"{self.n_returned} row{'s' * (self.n_returned != 1)}"
+        return (
+            f"{self.function} returned {returned} for a block of {self.n_rows}, so its results can't be put together "
+            "as those of the rows. Likely cause: it filters or aggregates rows. "
+            "combine=\"list\" returns what it returned for each block as it is."
+        )
+
+
+class BatchTypeError(OffloopError, TypeError):
+    """What fn returned for blocks of rows can't be concatenated; a library's own error is the ``__cause__``.
+
+    Args:
+        function: The function's name.
+        found: The type, or types, that it returned.
+        why: What is wrong with that.
+    """
+
+    def __init__(self, function: str, found: str, why: str) -> None:
+        super().__init__(function, found, why)
+        self.function = function
+        self.found = found
+        self.why = why
+
+    def __str__(self) -> str:
+        return (
+            f"what {self.function} returned for blocks of rows can't be concatenated: {self.found}, {self.why}. "
+            "Return an array, a table or a list with one row for each row of the block, or a tuple of these; "
+            "combine=\"list\" returns the results of the blocks as they are."
+        )
 
 
 class SessionClosedError(OffloopError, RuntimeError):

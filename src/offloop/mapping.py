@@ -23,7 +23,7 @@ from .changes import Changes
 from .crew import Crew
 from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, MAX_ITEMS, may_queue_second, next_size
 from .deciding.estimate import GIL_FREE
-from .encoding import encode_inline, pack
+from .encoding import Encoder, encode_inline
 from .errors import OffloopError, UnpicklableFunction, WorkerStartError
 from .porters import Porters
 from .queueing import Queue
@@ -48,6 +48,7 @@ class Run:
         accounts: Where what becomes of them goes.
         changes: What `accounts` notifies of changes.
         local: Where items execute that can't travel; None if that would fail them.
+        encoder: Makes them ready to travel.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Run:
         accounts: Accounts,
         changes: Changes,
         local: Backend | None,
+        encoder: Encoder,
     ) -> None:
+        self._encoder = encoder
         self._job, self._options, self._cost = job, options, accounts.cost
         self._queue, self._accounts, self._changes, self._local = queue, accounts, changes, local
         self._crew = Crew()
-        self._porters = Porters(job, accounts, changes, self._to_encode)
+        self._porters = Porters(encoder, accounts, changes, self._to_encode)
         self._manned: set[tuple[Backend, int]] = set()  # the tasks that serve lanes
         self._held: tuple[AbstractAsyncContextManager[Lane], Lane, Backend] | None = None  # taken on with a chunk
         self._scope: anyio.CancelScope | None = None
@@ -88,9 +91,8 @@ class Run:
 
     @property
     def n_items(self) -> int | None:
-        """How many items there are, as far as that is known by now."""
-        remaining = self._queue.source.remaining
-        return None if remaining is None else remaining + self._queue.n_taken
+        """How many items or rows there are, as far as that is known by now."""
+        return self._queue.source.total
 
     def n_leased(self, backend: Backend) -> int:
         """Return how many lanes of a backend it holds now."""
@@ -187,12 +189,12 @@ class Run:
                 self._tasks.start_soon(self._serve_lane, *post)
 
     def progress(self) -> tuple[int, float | None, float | None]:
-        """Return how many items are finished, seconds per item since the last time, and how the GIL is held.
+        """Return how many items or rows are finished, seconds for one since the last time, and how the GIL is held.
 
         An item that is under way counts with the time that it has taken so far, so the mean is a lower bound.
         """
-        finished, n_under_way, seconds, held = self._crew.under_way()
-        finished, seconds = finished + self.tally.done, seconds + self.tally.busy_s
+        finished, n_under_way, seconds, held = self._crew.under_way(self._queue.source.weigh)
+        finished, seconds = finished + self.tally.executed, seconds + self.tally.busy_s
         finished_before, seconds_before = self._seen
         n_new, new_s = finished - finished_before, seconds - seconds_before
         if n_new > 0:
@@ -229,7 +231,7 @@ class Run:
     async def _lease(self, backend: Backend, ordinal: int) -> None:
         try:
             if backend.is_remote:
-                await pack(self._job)  # again, if a worker has refused it
+                await self._encoder.pack()  # again, if a worker has refused it
             async with backend.lease(self._options.grace_s) as lane:
                 self._crew.start(lane, backend)
                 try:
@@ -267,13 +269,13 @@ class Run:
         """
         while len(lane.in_flight) < (2 if backend.is_remote else 1):
             if lane.in_flight and not may_queue_second(
-                self._queue.remaining, len(lane.in_flight[0].items), self._crew.n_lanes
+                self._queue.remaining, self._queue.source.weigh(lane.in_flight[0].items), self._crew.n_lanes
             ):
                 return
             chunk = self._next_for(backend, ordinal)
             if chunk is None:
                 return
-            chunk.is_watched = self._cost.is_worth_watching(len(chunk.items))
+            chunk.is_watched = self._cost.is_worth_watching(self._queue.source.weigh(chunk.items))
             chunk.sent_at = 0.0 if lane.in_flight else monotonic()
             lane.send(self._job, chunk, 0.0 if self._options.chunk_size else BUDGET_S)
         self.tally.peak_in_flight = max(self.tally.peak_in_flight, self._crew.n_in_flight)
@@ -303,9 +305,12 @@ class Run:
         return chunk
 
     def _size(self, backend: Backend) -> int:
-        most = MAX_ITEMS if backend.is_remote else LOCAL_ITEMS
-        item_s = self._accounts.pace.item_s
-        return self._options.chunk_size or next_size(item_s, self._queue.remaining, self._crew.n_lanes, most)
+        pace, unit = self._accounts.pace, self._queue.source.unit
+        most = unit * (MAX_ITEMS if backend.is_remote else LOCAL_ITEMS)
+        least = unit if pace.item_s is None else pace.least
+        return self._options.chunk_size or next_size(
+            pace.item_s, self._queue.remaining, self._crew.n_lanes, most, least
+        )
 
     def _next_for(self, backend: Backend, ordinal: int) -> Chunk | None:
         """Return a chunk that can be sent now, if there is one."""

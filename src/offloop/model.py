@@ -106,10 +106,11 @@ class Workload:
 
     Attributes:
         fn: Name of the function.
-        n_items: How many items there are; None where it isn't known.
+        n_items: How many items there are, or rows where fn gets them in blocks; None where it isn't known.
         n_done: How many of them have their outcome already.
+        per_call: How many of them fn gets in one call.
         item_s: Seconds per item in one thread, measured or as the caller says; None where it isn't known.
-        longest_s: Seconds that the longest item took; None where it isn't known.
+        longest_s: Seconds that the longest call took; None where it isn't known.
         gil_held: Share of the time that the GIL is held, 0 to 1; None where it isn't known.
         payload_bytes: Bytes that an item brings with it.
         result_bytes: Bytes that its result brings back.
@@ -134,6 +135,7 @@ class Workload:
     fn: str
     n_items: int | None
     n_done: int = 0
+    per_call: int = 1
     item_s: float | None = None
     longest_s: float | None = None
     gil_held: float | None = None
@@ -155,6 +157,11 @@ class Workload:
     current: Strategy | None = None
     bias: Mapping[Strategy, float] = field(default_factory=dict)
 
+    @property
+    def call_s(self) -> float:
+        """Seconds that one call of fn takes; 0 where it isn't known."""
+        return self.per_call * (self.item_s or 0.0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
@@ -165,12 +172,12 @@ class Decision:
         reason: Why.
         workers: How many workers take part.
         fn: Name of the function.
-        n_items: How many items; None where it isn't known.
+        n_items: How many items, or rows for `run_batches`; None where it isn't known.
         n_features: Columns of the items, where they are two-dimensional.
-        chunk_size: Items per chunk where it is fixed; None where it follows measured time.
-        item_s: Seconds per item that the choice rests on.
+        chunk_size: Items per chunk, or rows per block, where it is fixed; None where it follows measured time.
+        item_s: Seconds per item, or row, that the choice rests on.
         gil_held: Share of the time that the work holds the GIL, 0 to 1; None where it isn't known.
-        payload_bytes: Bytes that an item brings with it.
+        payload_bytes: Bytes that an item, or row, brings with it.
         result_bytes: Bytes that its result brings back.
         estimated_serial_s: Estimated seconds in the local thread.
         estimated_s: Estimated seconds with the strategy chosen.

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NamedTuple
 
+from .deciding.chunking import BlockPace, Pace, next_size
 from .deciding.costs import Cost, Costs, FunctionCosts
 from .deciding.decide import decide
 from .model import Decision, Host, Strategy, Workload
+from .outgoing import Outgoing
 from .pool.lane import WorkerLane
 from .pool.lease import PooledBackend
 from .pool.thread_lane import ThreadLane
@@ -30,10 +32,11 @@ _SIMILAR = 1.25  # a decision is used again while the cost that it rests on is w
 
 
 class Venues(NamedTuple):
-    """Where a session's items may execute, besides the local thread."""
+    """Where a session's items may execute, besides the local thread, and how they get there."""
 
     threads: PooledBackend[ThreadLane]
     processes: PooledBackend[WorkerLane]
+    outgoing: Outgoing
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +49,7 @@ class Known:
         options: The options of the call.
         function: What is known of the function.
         cost: What inputs of this size have cost.
-        payload_bytes: About how many bytes an item brings with it.
+        payload_bytes: About how many bytes an item or a row brings with it.
         n_features: Columns of the items, where they are two-dimensional.
         is_light: Whether the first items could go to a worker in a message, and it would know what to do with them.
         inner: Where the work brings parallelism of its own; None if it doesn't.
@@ -61,6 +64,15 @@ class Known:
     n_features: int | None
     is_light: bool
     inner: str | None
+
+    def pace(self) -> Pace:
+        """Return seconds per item to begin a run with: of its own, or what is known of blocks, to be added to."""
+        options, cost = self.options, self.cost
+        if options.combine is None or options.batch_size is not None:
+            return Pace(cost.item_s)
+        if cost.blocks.item_s is None:
+            cost.blocks = BlockPace(options.item_cost_s or cost.item_s)
+        return cost.blocks
 
 
 class Planner:
@@ -93,17 +105,17 @@ class Planner:
 
         Args:
             fn: The function.
-            sample: Its arguments, or the first item alone; nothing if none is at hand.
+            sample: Its arguments, or the first item or row alone; nothing if none is at hand.
             options: The options of the call.
         """
-        size = size_up(sample[0] if len(sample) == 1 else sample)
+        size, is_batch = size_up(sample[0] if len(sample) == 1 else sample), options.combine is not None
         plain: Any = fn
         while not isinstance(plain, FunctionType) and (inside := wrapped(plain)) is not None:
             plain = inside
         is_named = plain is fn and travels_by_name(fn)
         bound = None if is_named else size_up(fn)
         function = self._costs.of(getattr(plain, "__code__", None) or function_name(plain))
-        cost = function.of((size.key, bound.key) if bound is not None else size.key)
+        cost = function.of((size.key, bound and bound.key, is_batch) if bound or is_batch else size.key)
         payload_bytes = size.n_bytes if options.item_bytes is None else options.item_bytes
         return Known(
             name=function_name(fn),
@@ -113,7 +125,7 @@ class Planner:
             cost=cost,
             payload_bytes=payload_bytes,
             n_features=size.n_features,
-            is_light=is_named and function.was_remote and payload_bytes <= INLINE_BYTES,
+            is_light=is_named and function.was_remote and payload_bytes <= INLINE_BYTES and not is_batch,
             inner=find_in_call(fn, sample),
         )
 
@@ -137,7 +149,7 @@ class Planner:
 
         Args:
             known: What is known of its work.
-            n_items: How many items it has; None where that isn't known.
+            n_items: How many items or rows it has; None where that isn't known.
             local: The backend of the local thread.
             processes: The backend of worker processes.
             n_done: How many are done.
@@ -149,7 +161,7 @@ class Planner:
             starting_s: For how long workers have been starting for it.
             waited_s: For how long it has waited for the local thread.
         """
-        cost, options = known.cost, known.options
+        cost, options, n_left = known.cost, known.options, None if n_items is None else n_items - n_done
         is_fresh = current is None and not (n_done or local.backlog_s or processes.backlog_s or waited_s)
         item_s = item_s or options.item_cost_s or cost.item_s
         idle = self._workers.n_idle + own_lanes
@@ -160,16 +172,18 @@ class Planner:
             then, then_s, decision = cost.decision
             if then_s / _SIMILAR < item_s < then_s * _SIMILAR and then == facts:
                 return decision
+        own_bytes = 0.0 if options.combine is None else known.payload_bytes  # rows travel with fn, not in messages
         work = Workload(
             fn=known.name,
             n_items=n_items,
             n_done=n_done,
+            per_call=_per_call(options, item_s, n_left),
             item_s=item_s,
             longest_s=cost.longest_s or None,
             gil_held=cost.gil_held if gil_held is None else gil_held,
-            payload_bytes=options.item_bytes or cost.payload_bytes or known.payload_bytes,
+            payload_bytes=options.item_bytes or max(own_bytes, cost.payload_bytes) or known.payload_bytes,
             result_bytes=cost.result_bytes,
-            transport_s=cost.transport_s,
+            transport_s=None if cost.transport_s is None else cost.transport_s + own_bytes / self.host.bytes_per_s / 2,
             is_light=known.is_light,
             n_features=known.n_features,
             idle_workers=idle,
@@ -205,3 +219,10 @@ class Planner:
             self._forgone_s = 0.0
         elif decision.forgone_s:
             self._forgone_s += decision.forgone_s
+
+
+def _per_call(options: CallOptions, item_s: float | None, n_left: int | None) -> int:
+    """Return how many items, or rows, fn gets in one call."""
+    if options.combine is None:
+        return 1
+    return options.batch_size or (next_size(item_s, n_left, 1, n_left or 1) if item_s else 1)

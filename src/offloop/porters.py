@@ -10,8 +10,8 @@ from anyio.abc import TaskGroup
 
 from .accounts import Accounts
 from .changes import Changes
-from .encoding import encode, encode_inline, in_thread
-from .strategies.base import Chunk, Job, Report
+from .encoding import Encoder, encode_inline, in_thread
+from .strategies.base import Chunk, Report
 
 _PORTERS = 2
 
@@ -20,7 +20,7 @@ class Porters:
     """Keeps encoded chunks ready, one for each lane, and unpacks what has arrived.
 
     Args:
-        job: What all chunks of the run share.
+        encoder: The run's.
         accounts: Where outcomes go.
         changes: Is notified of what is ready.
         take: Returns a chunk that lanes to workers will want, if one is missing.
@@ -30,10 +30,12 @@ class Porters:
         is_needed: Whether items must be pickled in threads.
     """
 
-    def __init__(self, job: Job, accounts: Accounts, changes: Changes, take: Callable[[], Chunk | None]) -> None:
+    def __init__(
+        self, encoder: Encoder, accounts: Accounts, changes: Changes, take: Callable[[], Chunk | None]
+    ) -> None:
         self.ready: deque[Chunk] = deque()
         self.is_needed = False
-        self._job, self._accounts, self._changes, self._take = job, accounts, changes, take
+        self._encoder, self._accounts, self._changes, self._take = encoder, accounts, changes, take
         self._are_there = False
 
     def start(self, tasks: TaskGroup) -> None:
@@ -45,9 +47,11 @@ class Porters:
 
     async def encode(self, chunk: Chunk) -> None:
         """Pickle items in a thread; those that can't be stay here or fail."""
-        bad = await encode(chunk, self._job.name)
+        bad = await self._encoder.encode(chunk)
         if bad:
             self._accounts.refuse_items(chunk, bad)
+        elif chunk.message is None:
+            self._accounts.split(chunk)
 
     async def unpack_arrived(self) -> None:
         """Unpack all that has arrived."""
@@ -67,7 +71,7 @@ class Porters:
             elif self.is_needed and (chunk := self._take()) is not None:
                 if not encode_inline(chunk):
                     await self.encode(chunk)
-                if chunk.data is not None:
+                if chunk.message is not None:
                     self.ready.append(chunk)
                 self._changes.notify()
             else:

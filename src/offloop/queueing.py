@@ -38,17 +38,19 @@ class Queue:
 
     @property
     def remaining(self) -> int | None:
-        """Items that are on no lane; None where it isn't known."""
+        """How much is on no lane, counted as the source does; None where it isn't known."""
         remaining = self.source.remaining
         return None if remaining is None else remaining + self._n_back
 
     def take(self, size: int) -> Chunk | None:
-        """Return up to `size` consecutive items, those first that have waited longest; None if none is at hand."""
+        """Return consecutive items that come to about `size`, those first that have waited longest; None if none is at hand."""
         if self._back:
             chunk = self.take_back()
-            if len(chunk.items) > size and chunk.data is None:
-                self.put_back(chunk.part(chunk.start + size, chunk.end))
-                chunk = chunk.part(chunk.start, chunk.start + size)
+            weight, n_items = self.source.weigh(chunk.items), len(chunk.items)
+            if weight > size and n_items > 1 and chunk.message is None:
+                n_items = max(1, size * n_items // weight)
+                self.put_back(chunk.part(chunk.start + n_items, chunk.end))
+                chunk = chunk.part(chunk.start, chunk.start + n_items)
             return chunk
         items = self.source.take(size)
         if not items:
@@ -60,10 +62,10 @@ class Queue:
     def take_back(self) -> Chunk:
         """Return the chunk that has waited longest, as it is."""
         chunk = self._back.popleft()
-        self._n_back -= len(chunk.items)
+        self._n_back -= self.source.weigh(chunk.items)
         return chunk
 
     def put_back(self, chunk: Chunk) -> None:
         """Queue a chunk again, before all others: it has waited longest."""
         self._back.appendleft(chunk)
-        self._n_back += len(chunk.items)
+        self._n_back += self.source.weigh(chunk.items)

@@ -1,85 +1,27 @@
-"""A session: its settings, its workers, and the entrances to them."""
+"""A session: the entrances to its workers."""
 
 from __future__ import annotations
 
-import itertools
-import warnings
-from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from functools import partial
-from types import BuiltinFunctionType, FunctionType, TracebackType
-from typing import (
-    Any,
-    Literal,
-    NamedTuple,
-    Self,
-    TypeVar,
-    TypeVarTuple,
-    Unpack,
-    overload,
-)
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
 
-from .deciding.decide import thread_limit, worker_limit
+from .batches import batch_of, batch_options, combined
 from .deciding.seeding import Seeded
-from .errors import SessionClosedError
-from .events import WorkersCapped
-from .functions import SeededFunction, check_function
-from .initializing import LocalInitializer
-from .model import Decision, SessionStatistics
-from .planning import Planner, Venues
-from .pool.waiting import poster
-from .records import Records
-from .sensing.environment import sense_environment
-from .sensing.host import sense_host, worker_environment
-from .sensing.system import this_system
-from .settings import (
-    MAP_OPTIONS,
-    RUN_OPTIONS,
-    CallOptions,
-    MapOptions,
-    ParallelConfig,
-    RunOptions,
-    Settings,
-    SettingSource,
-    resolve_options,
-    session_settings,
-)
+from .functions import SeededFunction
+from .lifetime import Lifetime
+from .model import Decision
+from .settings import MAP_OPTIONS, RUN_OPTIONS, BatchOptions, CallOptions, MapOptions, RunOptions
 from .sources import source_of
 from .steering import Steering
 from .strategies.base import Job
-from .strategies.processes import processes
-from .strategies.threads import threads
 from .wire.frames import Flag
-from .wire.pickling import describe_function, travels_by_name
-from .worker import task
 
 T = TypeVar("T")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
-_MAX_PLANS = 1024
 
-_run_numbers = itertools.count(1)
-
-
-class _Plan(NamedTuple):
-    """What calls of one function with the same options share.
-
-    Attributes:
-        options: The options.
-        job: The function as it travels; None where it may carry data, so that it must be pickled at each call.
-        code: The function's code then: a reload may put another one into the same function.
-    """
-
-    options: CallOptions
-    job: Job | None
-    code: object = None
-
-
-_NAMED = (FunctionType, BuiltinFunctionType)
-
-
-class ParallelSession:
+class ParallelSession(Lifetime):
     """Worker processes and threads for CPU-bound work, held for as long as the context lasts.
 
     Use it as an async context manager. Nothing starts before it is needed; leaving the context ends the workers and
@@ -97,97 +39,6 @@ class ParallelSession:
         SettingError: A setting, or a variable of the environment, has a value that can't work.
         SettingTypeError: A setting does not exist, or its value is of the wrong type.
     """
-
-    def __init__(self, config: ParallelConfig | None = None, **settings: Unpack[Settings]) -> None:
-        system = this_system()
-        environment = sense_environment(system.environ)
-        checked, sources = session_settings(config, settings, environment.settings)
-        self.config: ParallelConfig = checked
-        self.sources: Mapping[str, SettingSource] = sources
-        host = sense_host(
-            system, is_worker=task.is_worker_process, is_off=environment.is_off, lifts_ci=environment.lifts_ci
-        )
-        self._state: Literal["not open", "open", "closed"] = "not open"
-        limit = worker_limit(host, self.config)
-        self._processes = processes(self.config, limit, worker_environment(host.cores, limit, system.environ), system)
-        self._threads = threads(thread_limit(host, self.config), self.config.idle_timeout_s)
-        self._venues = Venues(self._threads, self._processes)
-        self._is_consent = self.sources["strategy"] is not SettingSource.ENVIRONMENT
-        self._planner = Planner(host, self.config, self._processes.pool)
-        self._initializer = LocalInitializer(self.config)
-        asked = self.config.workers or 0
-        is_capped = asked > host.cores
-        self._records = Records(WorkersCapped(workers_asked=asked, usable_cores=host.cores) if is_capped else None)
-        self._plans: dict[Any, _Plan] = {}  # by function and options
-
-    @property
-    def decisions(self) -> deque[Decision]:
-        """The last 128 decisions, the latest at the end; a run that moves has one for each move."""
-        return self._records.decisions
-
-    async def __aenter__(self) -> Self:
-        """Open the session; starts nothing yet."""
-        return self.open()
-
-    def open(self) -> Self:
-        """Open the session without a context, for one that lasts as long as the process.
-
-        Raises:
-            SessionClosedError: It was open before.
-        """
-        if self._state != "not open":
-            raise SessionClosedError(f"{self._state} already")
-        self._state = "open"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the session; see `aclose`."""
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """End all workers and return when they are gone; runs still under way fail. Idempotent, not cancellable."""
-        self._state = "closed"
-        for run, loop in list(self._records.under_way()):
-            try:
-                poster(loop)(partial(run.stop, SessionClosedError("closed")))
-            except RuntimeError:  # that event loop is closed, and the run gone with it
-                continue
-        await self._processes.aclose()
-        await self._threads.aclose()
-
-    def __del__(self) -> None:
-        if getattr(self, "_state", "") == "open" and self._processes.pool.lanes:
-            warnings.warn("a ParallelSession was never closed; its workers end now", ResourceWarning, stacklevel=2, source=self)
-            for lane in self._processes.pool.lanes:
-                lane.kill()
-                lane.close()
-
-    def __reduce__(self) -> Any:
-        """Refuse: workers can't be sent anywhere."""
-        raise TypeError(
-            "a ParallelSession can't be pickled, so it can't be an argument or be bound in fn. "
-            "Inside a worker call offloop.run_parallel: it runs right there."
-        )
-
-    async def warm(self, workers: int | None = None) -> None:
-        """Start workers before they are needed, and return when they answer.
-
-        Args:
-            workers: How many; all of the session's if None.
-
-        Raises:
-            WorkerStartError: One could not be started.
-            WorkerInitError: worker_init failed.
-        """
-        self._check_open()
-        limit = self._processes.limit
-        await self._processes.pool.grow_to(limit if workers is None else min(workers, limit))
-
-    def statistics(self) -> SessionStatistics:
-        """Return what the session has done so far; runs count once they are over."""
-        return self._records.snapshot(self._processes.pool)
 
     async def run(self, fn: Callable[[*Ts], R], *args: *Ts, **options: Unpack[RunOptions]) -> R:
         """Call ``fn(*args)`` off the loop and return what it returns.
@@ -210,31 +61,10 @@ class ParallelSession:
             SessionClosedError: The session isn't open.
         """
         self._check_open()
-        plan = self._plan(fn, options, RUN_OPTIONS)
-        job = plan.job or self._job(fn, fn, Flag.STAR)
+        plan = self._plans.of(fn, options, RUN_OPTIONS)
+        job = plan.job or self._plans.job(fn, fn, Flag.STAR)
         value: R = await self._steering(fn, args, plan.options).single(job, args)
         return value
-
-    def _plan(self, fn: Any, given: Any, allowed: frozenset[str]) -> _Plan:
-        """Prepare what calls of a function with these options share, and keep it if the function goes by its name."""
-        key = (fn, allowed is RUN_OPTIONS, *given.items())
-        try:
-            plan = self._plans.get(key) if type(fn) in _NAMED else None
-        except TypeError:  # the value of an option can't be hashed; `resolve_options` says what is wrong with it
-            plan = None
-        if plan is not None and plan.code is getattr(fn, "__code__", None):
-            return plan
-        check_function(fn)
-        options = resolve_options(self.config, given, allowed, is_consent=self._is_consent)
-        if not travels_by_name(fn):
-            return _Plan(options, None)
-        if len(self._plans) >= _MAX_PLANS:
-            self._plans.clear()
-        job = None
-        if options.seed is None:
-            job = self._job(fn, fn, Flag.STAR if allowed is RUN_OPTIONS else 0)
-        plan = self._plans[key] = _Plan(options, job, getattr(fn, "__code__", None))
-        return plan
 
     @overload
     async def run_parallel(
@@ -307,11 +137,118 @@ class ParallelSession:
             SessionClosedError: The session isn't open.
         """
         self._check_open()
-        plan = self._plan(fn, options, MAP_OPTIONS)
-        seed, job, source = plan.options.seed, plan.job, source_of(items)
-        if job is None:
-            job = self._job(fn, fn, 0) if seed is None else self._job(fn, Seeded(fn, seed), Flag.SEEDED)
+        plan, source = self._plans.of(fn, options, MAP_OPTIONS), source_of(items)
+        job = plan.job or self._job(fn, fn, plan.options)
         return await self._steering(fn, source.peek(), plan.options).map(job, source)
+
+    @overload
+    async def run_batches(
+        self,
+        fn: Callable[[T, *Ts], R],
+        X: T,
+        *others: *Ts,
+        combine: Literal["concat"] = "concat",
+        seed: None = None,
+        on_error: Literal["raise", "group"] = "raise",
+        **options: Unpack[BatchOptions],
+    ) -> R: ...
+
+    @overload
+    async def run_batches(
+        self,
+        fn: Callable[[T, *Ts], R],
+        X: T,
+        *others: *Ts,
+        combine: Literal["list"],
+        seed: None = None,
+        on_error: Literal["raise", "group"] = "raise",
+        **options: Unpack[BatchOptions],
+    ) -> list[R]: ...
+
+    @overload
+    async def run_batches(
+        self,
+        fn: Callable[[T, *Ts], R],
+        X: T,
+        *others: *Ts,
+        combine: Literal["list"],
+        seed: None = None,
+        on_error: Literal["collect"],
+        **options: Unpack[BatchOptions],
+    ) -> list[R | Exception]: ...
+
+    @overload
+    async def run_batches(
+        self,
+        fn: Callable[..., R],
+        X: Any,
+        *others: Any,
+        combine: Literal["concat"] = "concat",
+        seed: int,
+        on_error: Literal["raise", "group"] = "raise",
+        **options: Unpack[BatchOptions],
+    ) -> R: ...
+
+    @overload
+    async def run_batches(
+        self,
+        fn: Callable[..., R],
+        X: Any,
+        *others: Any,
+        combine: Literal["list"],
+        seed: int,
+        on_error: Literal["raise", "group"] = "raise",
+        **options: Unpack[BatchOptions],
+    ) -> list[R]: ...
+
+    @overload
+    async def run_batches(
+        self,
+        fn: Callable[..., R],
+        X: Any,
+        *others: Any,
+        combine: Literal["list"],
+        seed: int,
+        on_error: Literal["collect"],
+        **options: Unpack[BatchOptions],
+    ) -> list[R | Exception]: ...
+
+    async def run_batches(
+        self, fn: Callable[[Any, *Ts], Any] | Callable[..., Any], X: Any, *others: *Ts, **options: Any
+    ) -> Any:
+        """Call a vectorised fn for blocks of the rows of X, and put the results together in order.
+
+        Nothing is sent row by row: the process that executes a block cuts it out of X, as a view where X has views. The
+        blocks follow measured time unless ``batch_size`` says how many rows they have. Columns are never split.
+        Cancelling stops the work and returns when it has stopped, as for `run_parallel`.
+
+        Args:
+            fn: A plain function of a block of X, and of one of each of the others, which it must not change; with
+                ``seed``, also of ``rng=``.
+            X: What has rows: an array, sparse matrix, DataFrame, Series, Arrow table or array, tensor or sequence.
+            *others: More of such, with equally many rows.
+            combine: ``concat``: fn returns one row for each row, as an array, table, list or tuple of these, and so does
+                this, by concatenation. ``list``: the results of the blocks are returned as a list.
+            seed: Block ``i`` gets ``rng``, as item ``i`` of `run_parallel` does; a block has 256 rows by default.
+            on_error: As for `run_parallel`, of blocks; ``collect`` needs ``combine="list"``.
+            **options: See `CallOptions`.
+
+        Returns:
+            What fn would return for all rows at once; a copy if there were several blocks. No rows are one empty block.
+
+        Raises:
+            BatchLengthError: fn returned another number of rows than it got.
+            BatchTypeError: What fn returned can't be concatenated.
+            TypeError: An input isn't made of rows.
+            ValueError: The inputs don't have equally many.
+            Exception: As for `run_parallel`.
+        """
+        self._check_open()
+        resolved = batch_options(fn, self.config, options, is_consent=self._is_consent)
+        batch = await batch_of(fn, (X, *others), resolved, self._processes.limit)
+        job = self._job(fn, batch.called, resolved)
+        results = await self._steering(fn, batch.sample, resolved).map(job, batch.source)
+        return results if resolved.combine == "list" else await combined(results, fn)
 
     async def decide(
         self, fn: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapOptions]
@@ -331,7 +268,7 @@ class ParallelSession:
             SessionClosedError: The session isn't open.
         """
         self._check_open()
-        resolved = self._plan(fn, options, MAP_OPTIONS).options
+        resolved = self._plans.of(fn, options, MAP_OPTIONS).options
         source = source_of(items)
         return self._steering(fn, source.peek(), resolved).decide(source.remaining)
 
@@ -339,9 +276,8 @@ class ParallelSession:
         known = self._planner.look_at(fn, sample, options)
         return Steering(self._planner, known, self._venues, self._records)
 
-    def _check_open(self) -> None:
-        if self._state != "open":
-            raise SessionClosedError(self._state)
-
-    def _job(self, fn: Any, called: Any, flags: int) -> Job:
-        return Job(next(_run_numbers), called, describe_function(fn), flags, self._initializer)
+    def _job(self, fn: Any, called: Any, options: CallOptions) -> Job:
+        """Return the job of a map that calls this for each item, in place of fn."""
+        if options.seed is None:
+            return self._plans.job(fn, called, 0)
+        return self._plans.job(fn, Seeded(called, options.seed), Flag.SEEDED)

@@ -13,8 +13,10 @@ from .errors import SettingError, SettingTypeError
 from .model import Described, Strategy
 
 OnError = Literal["raise", "group", "collect"]
+Combine = Literal["concat", "list"]
 StrategyName = Literal["auto", "serial", "threads", "processes"]
 Local = Literal["allow", "never"]
+TransportName = Literal["memory", "file", "portable"]
 
 
 def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
@@ -66,6 +68,10 @@ def _chunk_size(value: object, setting: str = "chunk_size") -> int | None:
     return None if value is None else _at_least(value, setting, 1)
 
 
+def _bytes(value: object, setting: str) -> int | None:
+    return None if value is None else _at_least(value, setting, 1)
+
+
 def _seconds(value: object, setting: str, *, positive: bool = False) -> float:
     advice = f"write seconds as a finite number {'above' if positive else 'of at least'} 0."
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
@@ -111,7 +117,8 @@ class ParallelConfig:
     Attributes:
         workers: Most worker processes (or threads, under ``threads``) at a time. None and -1: one per usable core.
         strategy: Where items execute.
-        chunk_size: Items per chunk. None: steered by measured time, about 15 ms a chunk.
+        chunk_size: Items per chunk. None: steered by measured time, about 15 ms a chunk. Not for `run_batches`, whose
+            blocks have a ``batch_size`` of their own.
         min_speedup: `auto` leaves serial for an estimated gain of at least this factor. 1.2 is the adoption
             threshold of the playbook that this library grew from.
         retries: How often an item may run again after its worker died under it; 0 never runs an item twice.
@@ -121,6 +128,11 @@ class ParallelConfig:
         worker_nice: How much lower the scheduling priority of worker processes is. At 5 the loop's wake-up delay
             p99 beside busy workers fell from 0.95 to 0.18 ms; 10 and 19 added nothing.
         local: ``never`` keeps items out of this process: `auto` then uses worker processes from the first item on.
+        transport: How large buffers travel. ``memory``: in memory files without a name, memfd_create(2); where these can't
+            be had as ``file``. ``file``: in unlinked temporary files, in /dev/shm or the temporary folder. ``portable``:
+            in private files with a name, over loopback TCP, for platforms that pass no descriptors.
+        max_in_flight_bytes: The most bytes of large buffers that may be on their way at a time; what more is to be sent
+            waits. None: a quarter of what memory is free, and no less than 64 MiB.
         worker_init: Called once in every process that executes items, this process included when items run here;
             what it returns is `offloop.worker_state()` there.
         worker_init_args: Arguments of worker_init.
@@ -135,6 +147,8 @@ class ParallelConfig:
     idle_timeout_s: float = 60.0
     worker_nice: int = 5
     local: Local = "allow"
+    transport: TransportName = "memory"
+    max_in_flight_bytes: int | None = None
     worker_init: Callable[..., object] | None = None
     worker_init_args: tuple[Any, ...] = ()
 
@@ -149,6 +163,8 @@ class ParallelConfig:
             "idle_timeout_s": _seconds(self.idle_timeout_s, "idle_timeout_s", positive=True),
             "worker_nice": _at_least(self.worker_nice, "worker_nice", 0),
             "local": _one_of(self.local, "local", ("allow", "never")),
+            "transport": _one_of(self.transport, "transport", ("memory", "file", "portable")),
+            "max_in_flight_bytes": _bytes(self.max_in_flight_bytes, "max_in_flight_bytes"),
         }
         if not isinstance(self.worker_init_args, tuple | list):
             raise SettingTypeError("worker_init_args", self.worker_init_args, "pass a tuple of arguments.")
@@ -179,14 +195,17 @@ class CallOptions:
         is_consent: Whether strategy was an argument of the call, which is consent to run fn in several threads.
         workers: Most workers for this run; None: as many as the session has.
         chunk_size: Items per chunk; None: steered by measured time.
+        batch_size: Rows per block, the last one shorter; None: steered by measured time, or 256 where there is a seed.
+        combine: ``concat``, as `run_batches` has it if you don't say: results of blocks are concatenated in order, by
+            their type. ``list``: they are returned as a list. None where fn gets items one by one.
         on_error: ``raise``: the first failure cancels its siblings and is raised. ``group``: all items run, failures
             are raised as one ExceptionGroup. ``collect``: failures stand in the list in place of results.
-        seed: Items get ``rng=``, a numpy Generator of their own, derived from this and their index.
+        seed: Items, or blocks, get ``rng=``, a numpy Generator of their own, derived from this and their index.
         retries: How often an item may run again after its worker died under it.
         grace_s: How long a cancelled item may take to stop before its worker is killed.
         thread_safe: Whether fn may run in several threads of this process at once, so that `auto` may choose them.
-        item_cost_s: Seconds that an item takes, if you know; then nothing is measured first.
-        item_bytes: Bytes that an item brings with it, if you know.
+        item_cost_s: Seconds that an item takes, or a row, if you know; then nothing is measured first.
+        item_bytes: Bytes that an item brings with it, or a row, if you know.
         label: A name for this run in logs.
     """
 
@@ -194,6 +213,8 @@ class CallOptions:
     is_consent: bool = False
     workers: int | None = None
     chunk_size: int | None = None
+    batch_size: int | None = None
+    combine: Combine | None = None
     on_error: OnError = "raise"
     seed: int | None = None
     retries: int = 1
@@ -214,13 +235,24 @@ class RunOptions(TypedDict, total=False):
     label: str | None
 
 
-class MapOptions(RunOptions, total=False):
-    """Keyword options of `run_parallel` besides ``seed`` and ``on_error``; `CallOptions` says what each means."""
+class _ManyOptions(RunOptions, total=False):
+    """What `run_parallel` and `run_batches` have in common."""
 
     workers: int | None
-    chunk_size: int | None
     item_cost_s: float | None
     item_bytes: int | None
+
+
+class MapOptions(_ManyOptions, total=False):
+    """Keyword options of `run_parallel` besides ``seed`` and ``on_error``; `CallOptions` says what each means."""
+
+    chunk_size: int | None
+
+
+class BatchOptions(_ManyOptions, total=False):
+    """Keyword options of `run_batches` besides ``combine``, ``seed`` and ``on_error``; see `CallOptions`."""
+
+    batch_size: int | None
 
 
 _CHECKS: dict[str, Callable[[Any], object]] = {
@@ -230,8 +262,6 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "retries": lambda value: _at_least(value, "retries", 0),
     "grace_s": lambda value: _seconds(value, "grace_s"),
 }
-
-
 
 
 def _seed(value: object) -> int | None:
@@ -252,6 +282,8 @@ _CHECKS |= {
     "item_cost_s": lambda value: None if value is None else _seconds(value, "item_cost_s", positive=True),
     "item_bytes": lambda value: None if value is None else _at_least(value, "item_bytes", 0),
     "seed": _seed,
+    "batch_size": lambda value: None if value is None else _at_least(value, "batch_size", 1),
+    "combine": lambda value: _one_of(value, "combine", ("concat", "list")),
     "label": _label,
 }
 
@@ -287,6 +319,7 @@ def resolve_options(
 
 RUN_OPTIONS = frozenset(RunOptions.__annotations__)
 MAP_OPTIONS = frozenset(MapOptions.__annotations__) | {"seed", "on_error"}
+BATCH_OPTIONS = frozenset(BatchOptions.__annotations__) | {"combine", "seed", "on_error"}
 
 
 class Settings(TypedDict, total=False):
@@ -301,6 +334,8 @@ class Settings(TypedDict, total=False):
     idle_timeout_s: float
     worker_nice: int
     local: Local
+    transport: TransportName
+    max_in_flight_bytes: int | None
     worker_init: Callable[..., object] | None
     worker_init_args: tuple[Any, ...]
 

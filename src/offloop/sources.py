@@ -13,18 +13,41 @@ from typing import Any, Protocol
 import anyio
 import anyio.to_thread
 
+from .deciding.chunking import PROBE_ITEMS
+from .encoding import in_thread
+from .snapshots import IMMUTABLE, Snapshots, TooLarge
+
 _PULL_S = 0.010  # a blocking iterator is read for so long before what it gave is sent on
 _PULL_ITEMS = 1024
 
-_AT_HAND = (list, tuple, range, set, frozenset, dict, deque)  # reading these runs nobody's code
+_COPY_BYTES = 1 << 20  # more than this is copied in a thread: about 0.5 ms
+
+_DICT: dict[Any, Any] = {}
+_VIEWS = (type(_DICT.keys()), type(_DICT.values()), type(_DICT.items()))
+_AT_HAND = (list, tuple, range, set, frozenset, dict, deque, *_VIEWS)  # reading these runs nobody's code
 
 
 class Source(Protocol):
-    """Items in order."""
+    """Items in order.
+
+    How much they are is counted in what their cost is counted by: items, or the rows of blocks.
+
+    Attributes:
+        unit: How much to take at a time while its cost isn't known.
+        probe: How much to begin with, where it is executed one by one until it has taken long enough.
+    """
+
+    unit: int
+    probe: int
+
+    @property
+    def total(self) -> int | None:
+        """How much it is in all; None where it isn't known."""
+        ...
 
     @property
     def remaining(self) -> int | None:
-        """Items not taken yet; None where it isn't known."""
+        """How much is not taken yet; None where it isn't known."""
         ...
 
     @property
@@ -47,7 +70,11 @@ class Source(Protocol):
         ...
 
     def take(self, count: int) -> Sequence[Any]:
-        """Return up to `count` items that are at hand."""
+        """Return items that are at hand and come to about `count`, at least one; none if that is 0 or nothing is left."""
+        ...
+
+    def weigh(self, items: Sequence[Any], count: int | None = None) -> int:
+        """Return how much some consecutive items come to, or the first `count` of them."""
         ...
 
     async def pull(self, count: int) -> None:
@@ -76,10 +103,21 @@ def source_of(items: Iterable[Any] | AsyncIterable[Any]) -> Source:
     raise TypeError(f"items must be iterable or async iterable, not {type(items).__name__}")
 
 
-class NoSource:
+class _OneByOne:
+    """Items that count one each."""
+
+    unit = 1
+    probe = PROBE_ITEMS
+
+    def weigh(self, items: Sequence[Any], count: int | None = None) -> int:
+        """Return how many they are."""
+        return len(items) if count is None else count
+
+
+class NoSource(_OneByOne):
     """No items: those of a single call are not taken from a source."""
 
-    remaining = 0
+    total = remaining = 0
     is_read = True
     is_exhausted = True
     n_ready = None
@@ -99,7 +137,7 @@ class NoSource:
         """Do nothing."""
 
 
-class _SequenceSource:
+class _SequenceSource(_OneByOne):
     """A sequence that is at hand as a whole."""
 
     is_read = True
@@ -107,21 +145,21 @@ class _SequenceSource:
 
     def __init__(self, items: Sequence[Any]) -> None:
         self._items, self._next = items, 0
-        self._size = len(items)
+        self.total = len(items)
 
     @property
     def remaining(self) -> int:
-        return self._size - self._next
+        return self.total - self._next
 
     @property
     def is_exhausted(self) -> bool:
-        return self._next >= self._size
+        return self._next >= self.total
 
     def peek(self) -> Sequence[Any]:
         return self._items[self._next : self._next + 1]
 
     def take(self, count: int) -> Sequence[Any]:
-        start, self._next = self._next, min(self._next + count, self._size)
+        start, self._next = self._next, min(self._next + count, self.total)
         return self._items[start : self._next]
 
     async def pull(self, count: int) -> None:
@@ -131,14 +169,20 @@ class _SequenceSource:
         pass
 
 
-class _BufferedSource:
+class _BufferedSource(_OneByOne):
     """Items that come in their own time."""
 
     def __init__(self, size: int | None) -> None:
         self._buffer: deque[Any] = deque()
         self._size = size  # what the iterable says of its length; it may be wrong
         self._taken = 0
+        self._snapshots = Snapshots()
         self.is_read = False
+
+    @property
+    def total(self) -> int | None:
+        remaining = self.remaining
+        return None if remaining is None else remaining + self._taken
 
     @property
     def remaining(self) -> int | None:
@@ -193,7 +237,7 @@ class _IteratorSource(_BufferedSource):
         batch: list[Any] = []
         deadline = monotonic() + _PULL_S
         for item in islice(self._iterator, count):
-            batch.append(item)
+            batch.append(item if id(type(item)) in IMMUTABLE else self._snapshots.of(item))
             if monotonic() > deadline:
                 return batch, False
         return batch, len(batch) < count
@@ -229,9 +273,15 @@ class _AsyncSource(_BufferedSource):
         if self._iterator is None:
             self._iterator = aiter(self._items)
         try:
-            self._buffer.append(await anext(self._iterator))
+            item = await anext(self._iterator)
         except StopAsyncIteration:
             self.is_read = True
+            return
+        try:
+            snapshot = self._snapshots.of(item, _COPY_BYTES)
+        except TooLarge:
+            snapshot = await in_thread(self._snapshots.of, item)
+        self._buffer.append(snapshot)
 
     async def aclose(self) -> None:
         iterator: Any = self._iterator

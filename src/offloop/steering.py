@@ -11,8 +11,8 @@ from .accounts import Accounts
 from .calling import Call, Errand
 from .changes import Changes
 from .deciding.chunking import first_size
-from .encoding import encode_inline, pack
-from .errors import WorkerStartError
+from .encoding import Encoder, encode_inline
+from .errors import UnpicklableFunction, WorkerStartError
 from .mapping import TURN_S, Run
 from .model import Decision, Reason, Strategy
 from .planning import STALL_S, UNKNOWN_S, Known, Planner, Venues
@@ -55,8 +55,10 @@ class Steering:
     def __init__(self, planner: Planner, known: Known, venues: Venues, records: Records) -> None:
         self.tally = Tally()
         self._planner, self._known, self._venues, self._records = planner, known, venues, records
+        self._pace = known.pace()
         self._local = local_thread()
         self._decision: Decision
+        self._encoder: Encoder
         self._executor: Errand | Call | Run | None = None
         self._stopped: Exception | None = None
         self._n_moves = 0
@@ -93,7 +95,7 @@ class Steering:
         try:
             self._settle(self._decision)
             backend = self._backend()
-            job = self._fitting(job)
+            job = self._fitting(job, are_at_hand=False)
             waits = self._decision.reason is Reason.MEASURING and backend is self._local and self._local.backlog_s > 0
             if backend is self._local and not waits:
                 return await self._single_here(job, args)
@@ -112,12 +114,12 @@ class Steering:
         if error is not None:
             self.tally.failed = 1
             raise error
-        self._learn_at_once(1, report)
+        self._learn_at_once(1, 1, report)
         return report.outcomes().values[0]
 
     async def _single_anywhere(self, job: Job, args: tuple[Any, ...], backend: Backend, waits: bool) -> Any:
         known, is_undisturbed = self._known, not backend.backlog_s
-        self._executor = call = Call(job, args, known.options, known.cost, self.tally, self._stay, self._fell_back)
+        self._executor = call = Call(job, args, known.options, known.cost, self.tally, self._stay, self._fell_back, self._encoder)
         self._queue_on(backend, known.cost.item_s or UNKNOWN_S)
         begun = monotonic()
         if not await call.execute(backend, _PATIENCE_S if waits else None):
@@ -134,19 +136,11 @@ class Steering:
     # --- a map -------------------------------------------------------------------------------------------------------
 
     async def map(self, job: Job, source: Source) -> list[Any]:
-        """Decide on a map and have its items executed, where that pays best by what is known at each moment.
-
-        Args:
-            job: The function.
-            source: The items.
-
-        Returns:
-            The results, in the order of the items.
-        """
+        """Have all items executed, where that pays best by what is known at each moment; return their results in order."""
         self._decision = self.decide(source.remaining)
         self._records.begun(self)
         try:
-            return await self._map(self._fitting(job), source)
+            return await self._map(self._fitting(job, are_at_hand=source.n_ready is None), source)
         finally:
             try:
                 if source.n_ready is not None:
@@ -171,30 +165,31 @@ class Steering:
         if chunks:
             errand = self._executor = Errand(options)
             self.tally.submitted = sum(len(chunk.items) for chunk in chunks)
-            self._queue_on(self._backend(), self._backlog_s(self.tally.submitted))
+            self._queue_on(self._backend(), self._backlog_s(sum(source.weigh(chunk.items) for chunk in chunks)))
             try:
                 if is_measured:
                     await self._measure(errand, job, chunks)
                 else:
                     await errand.execute(self._backend(), job, chunks[0], _FIRST_S)
-            except WorkerStartError as error:
+            except (WorkerStartError, UnpicklableFunction) as error:
                 failure = error
-            if source.is_exhausted and (values := self._all_values(chunks, errand)) is not None:
+            if source.is_exhausted and (values := self._all_values(source, chunks, errand)) is not None:
                 if is_measured:
-                    self._settle_done(len(values))
+                    self._settle_done(source.total)
                 return values
         return await self._map_the_rest(job, source, n_items, chunks, errand, is_measured, failure)
 
     def _first_chunks(self, source: Source, is_measured: bool) -> list[Chunk]:
         """Return the items that show what the others will be like; nothing if none are at hand."""
-        estimated_s = None if is_measured else self._decision.estimated_s
-        size = self._known.options.chunk_size or first_size(self._known.cost.item_s, source.remaining, estimated_s)
+        pace, estimated_s = self._pace, None if is_measured else self._decision.estimated_s
+        fitting = first_size(pace.item_s, source.remaining, estimated_s, source.probe, pace.least)
+        size = self._known.options.chunk_size or fitting
         if not is_measured:
             chunk = Chunk(0, source.take(size))
-            chunk.is_watched = self._known.cost.is_worth_watching(len(chunk.items))
+            chunk.is_watched = self._known.cost.is_worth_watching(source.weigh(chunk.items))
             return [chunk] if chunk.items else []
         if self._backend().is_remote:  # what was sent there can't be taken back, so the first one goes alone
-            parts = source.take(1), source.take(size - 1)
+            parts = source.take(source.unit), source.take(size - source.unit)
             return [Chunk(start, items) for start, items in enumerate(parts) if items]
         chunk = Chunk(0, source.take(size))
         chunk.others = threading.Lock()
@@ -204,7 +199,7 @@ class Steering:
         """Execute the first items, and see how long they take."""
         backend = self._backend()
         if backend.is_remote:
-            await pack(job)  # it goes by its name, so that this can't fail
+            await self._encoder.pack()
             for chunk in chunks:
                 chunk.is_watched = True
                 if not encode_inline(chunk):
@@ -213,7 +208,7 @@ class Steering:
         if errand.stall_s > STALL_S:  # not even a timer got the GIL
             self._known.cost.watched(1.0, errand.stall_s, errand.stall_s)
 
-    def _all_values(self, chunks: list[Chunk], errand: Errand) -> list[Any] | None:
+    def _all_values(self, source: Source, chunks: list[Chunk], errand: Errand) -> list[Any] | None:
         """Return what all items returned, if the reports on the first ones are all that there is to tell."""
         reports = errand.reports
         if len(reports) != len(chunks) or errand.held is not None:
@@ -221,9 +216,9 @@ class Steering:
         if not all(_is_whole(chunk, report) for chunk, report in reports):
             return None
         values: list[Any] = []
-        for _, report in reports:
+        for chunk, report in reports:
             values = values + report.outcomes().values if values else report.outcomes().values
-            self._learn_at_once(report.n_items, report)
+            self._learn_at_once(report.n_items, source.weigh(chunk.items), report)
         return values
 
     async def _map_the_rest(
@@ -238,7 +233,7 @@ class Steering:
     ) -> list[Any]:
         """Go on where the first items have not been all, or did not just return."""
         known, stay = self._known, self._stay
-        queue, changes, results = Queue(source), Changes(), Results(n_items)
+        queue, changes, results = Queue(source), Changes(), Results(n_items if known.options.combine is None else None)
         accounts = Accounts(
             job,
             known.options,
@@ -246,11 +241,12 @@ class Steering:
             results.take_in,
             known.cost,
             self.tally,
+            pace=self._pace,
             may_stay=stay is not None,
             fell_back=self._fell_back,
             changed=changes.notify,
         )
-        run = self._executor = Run(job, known.options, queue, accounts, changes, stay)
+        run = self._executor = Run(job, known.options, queue, accounts, changes, stay, self._encoder)
         try:
             if errand is not None:
                 run.take_on(chunks, errand, self._backend())
@@ -275,8 +271,8 @@ class Steering:
             return
         self._known.function.has_crashed |= self.tally.crashes > 0
         n_done, item_s, gil_held = run.progress()
-        learned_s = self._known.cost.item_s
-        self._settle(self.decide(run.n_items, n_done=n_done, item_s=learned_s or item_s, gil_held=gil_held))
+        item_s = self._known.cost.item_s or item_s
+        self._settle(self.decide(run.n_items, n_done=n_done, item_s=item_s, gil_held=gil_held))
 
     def _settle_done(self, n_items: int | None) -> None:
         """Record where work was done that turned out to be over with the first items."""
@@ -327,10 +323,12 @@ class Steering:
 
     # --- before and after --------------------------------------------------------------------------------------------
 
-    def _fitting(self, job: Job) -> Job:
-        """Return the job as it should execute by what was decided."""
-        is_alone = self._decision.reason is Reason.INNER_PARALLELISM and self._backend().is_remote
-        return job.alone() if is_alone else job
+    def _fitting(self, job: Job, *, are_at_hand: bool) -> Job:
+        """Return the job as it should execute by what was decided, with what makes it ready to travel."""
+        if self._decision.reason is Reason.INNER_PARALLELISM and self._backend().is_remote:
+            job = job.alone()
+        self._encoder = Encoder(self._venues.outgoing, job, are_at_hand=are_at_hand)
+        return job
 
     def _backend(self) -> PooledBackend[Any]:
         if self._decision.strategy is Strategy.PROCESSES:
@@ -365,22 +363,24 @@ class Steering:
     def _fell_back(self, reason: Reason, error: BaseException, n_items: int | None) -> None:
         tell_fallback(self._known.name, Strategy.PROCESSES, Strategy.SERIAL, reason, error, n_items)
 
-    def _learn_at_once(self, n_items: int, report: Report) -> None:
+    def _learn_at_once(self, n_items: int, weight: int, report: Report) -> None:
         """Take in a report that is all there is to tell."""
         measured, cost = report.measured, self._known.cost
         self.tally.completed += n_items
+        self.tally.executed += weight
         self.tally.busy_s += report.elapsed_s
+        self._pace.measured(weight, report.elapsed_s)
         is_remote = self._decision.strategy is Strategy.PROCESSES
-        cost.executed(n_items, report.elapsed_s, measured.longest_s, is_remote=is_remote)
+        cost.executed(weight, report.elapsed_s, measured.longest_s, is_remote=is_remote)
         if measured.gil_held is not None:
             cost.watched(measured.gil_held, measured.stall_s, max(report.elapsed_s, 1e-6))
 
     def _end(self) -> None:
         self._queue_on(None)
+        self._encoder.close()
         known, tally, decision = self._known, self.tally, self._decision
-        function = known.function
-        function.has_crashed |= tally.crashes > 0
-        function.was_remote |= decision.strategy is Strategy.PROCESSES
+        known.function.has_crashed |= tally.crashes > 0
+        known.function.was_remote |= decision.strategy is Strategy.PROCESSES
         self._count_capacity()
         tally.capacity_s = max(tally.capacity_s, tally.busy_s)
         wall_s = monotonic() - self._begun
@@ -389,7 +389,7 @@ class Steering:
                 is_warm = not decision.start_cost_s
                 known.cost.took(decision.strategy, decision.estimated_s, wall_s, is_warm=is_warm)
             learn = known.cost.slowed if decision.strategy is Strategy.THREADS else known.cost.ran
-            learn(tally.busy_s / max(1, tally.completed))
+            learn(tally.busy_s / max(1, tally.executed))
             known.cost.current = decision.strategy
         self._planner.learn(decision)
         self._records.ended(self, decision, known.options, wall_s)

@@ -16,6 +16,7 @@ class Tally:
         failed: Items that raised or were lost with their worker.
         retried: Items queued again after a worker died.
         crashes: Workers that died under work.
+        executed: How much was executed in `busy_s`, counted as the source of the items does.
         busy_s: Seconds that items ran, summed over all lanes.
         capacity_s: Seconds that lanes could have worked: wall time × workers, summed over runs.
         peak_in_flight: Most items that were on lanes at a time; of a session, in any one of its runs.
@@ -30,6 +31,7 @@ class Tally:
         "completed",
         "crashes",
         "decisions",
+        "executed",
         "failed",
         "fallbacks",
         "peak_in_flight",
@@ -39,6 +41,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.submitted = self.completed = self.failed = self.retried = self.crashes = self.peak_in_flight = 0
+        self.executed = 0
         self.busy_s = self.capacity_s = 0.0
         self.decisions: dict[Strategy, int] = {}  # no Counter: making one takes a microsecond, and every call has two
         self.fallbacks: dict[Reason, int] = {}
@@ -75,6 +78,7 @@ class Tally:
             self.failed += other.failed
             self.retried += other.retried
             self.crashes += other.crashes
+            self.executed += other.executed
             self.busy_s += other.busy_s
             self.capacity_s += other.capacity_s
             self.peak_in_flight = max(self.peak_in_flight, other.peak_in_flight)

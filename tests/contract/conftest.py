@@ -1,16 +1,53 @@
-"""Sessions over every strategy; those that tests share stay open for a module, since workers take time to start."""
+"""Sessions over every strategy; those that tests share stay open for a module, since workers take time to start.
+
+The whole suite runs once more over each of the other transports: as far as workers take part, and on asyncio alone, since
+what differs is below the event loop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import get_args
 
 import pytest
 
 import offloop
 import workloads as w
 from offloop.sensing.meter import meter
+from offloop.settings import TransportName
 
 STRATEGIES = ("serial", "threads", "processes")
+
+
+_TELLING_BYTES = 300 << 10  # of the sizes that things of each kind are sent in: large enough for a file
+
+DEFAULT, *OTHERS = get_args(TransportName)
+
+
+@pytest.fixture(scope="module", autouse=True, params=[DEFAULT, *OTHERS], ids=["", *OTHERS])
+def transport(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How large buffers travel in the sessions of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != DEFAULT:
+            patch.setenv("OFFLOOP_TRANSPORT", request.param)
+        yield request.param
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what would differ in nothing from the same test over the default transport."""
+    kept = [item for item in items if _differs(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not _differs(item)])
+    items[:] = kept
+
+
+def _differs(item: pytest.Item) -> bool:
+    """Whether a test runs over the default transport, or has to do with workers, on asyncio."""
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    if params.get("transport", DEFAULT) == DEFAULT:
+        return True
+    if params.get("n_bytes", _TELLING_BYTES) != _TELLING_BYTES:
+        return False
+    return params.get("strategy", "processes") == "processes" and params.get("anyio_backend", "asyncio") == "asyncio"
 
 
 @pytest.fixture(scope="module", params=STRATEGIES)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
+import numpy as np
 import pytest
 
 import offloop
@@ -22,6 +24,11 @@ pytestmark = pytest.mark.anyio
 def anyio_backend() -> str:
     """One event loop will do: variables know nothing of it."""
     return "asyncio"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def transport() -> None:
+    """No transport but the default: which one it is, is among what variables say."""
 
 
 # --- what each variable does: True with it, False without ----------------------------------------------------------------
@@ -83,6 +90,18 @@ async def keeps_out(session: offloop.ParallelSession, _: Path) -> bool:
     return await session.run(w.pid_of) != os.getpid() and session.decisions[-1].reason is Reason.LOCAL_NEVER
 
 
+async def has_names(session: offloop.ParallelSession, _: Path) -> bool:
+    where = await session.run(w.mapped_from, np.zeros(1 << 18), strategy="processes")
+    return "/offloop-" in where
+
+
+async def sends_one_at_a_time(session: offloop.ParallelSession, _: Path) -> bool:
+    await session.warm()
+    items = [np.full(1 << 15, 0.02) for _ in range(6)]
+    spans = sorted(await session.run_parallel(w.nap_of_an_array, items, strategy="processes", chunk_size=1))
+    return all(ends <= begins for (_, ends), (begins, _) in pairwise(spans))
+
+
 TABLE: dict[tuple[str, str], Callable[[offloop.ParallelSession, Path], Awaitable[bool]]] = {
     ("OFFLOOP_WORKERS", "1"): has_one_worker,  # on a machine of one core it would have one anyway
     ("OFFLOOP_PARALLEL", "off"): runs_here,
@@ -96,6 +115,8 @@ TABLE: dict[tuple[str, str], Callable[[offloop.ParallelSession, Path], Awaitable
     ("OFFLOOP_IDLE_TIMEOUT_S", "0.1"): loses_idle_workers,
     ("OFFLOOP_WORKER_NICE", "0"): is_not_nice,
     ("OFFLOOP_LOCAL", "never"): keeps_out,
+    ("OFFLOOP_TRANSPORT", "portable"): has_names,
+    ("OFFLOOP_MAX_IN_FLIGHT_BYTES", "1"): sends_one_at_a_time,
 }
 
 

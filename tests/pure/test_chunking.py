@@ -12,10 +12,13 @@ from offloop.deciding.chunking import (
     FLOOR_S,
     LOCAL_ITEMS,
     MAX_ITEMS,
+    OVERHEAD,
     PROBE_ITEMS,
     SHORT_S,
     TARGET_S,
+    BlockPace,
     Pace,
+    first_rows,
     first_size,
     may_queue_second,
     next_size,
@@ -164,3 +167,72 @@ def test_a_run_begins_in_the_local_thread(
 ) -> None:
     """Unknown work begins with a probe, short work goes in one go, and long work chunk by chunk."""
     assert first_size(item_s, remaining, estimated_s) == size
+
+
+# --- blocks of rows --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "workers", "row_bytes", "rows"),
+    [
+        (100_000, 2, 80, 1024),
+        (4000, 2, 80, 500),
+        (1000, 2, 80, 256),
+        (300, 2, 80, 150),
+        (5, 2, 80, 3),
+        (1, 4, 80, 1),
+        (0, 4, 0, 1),
+        (100_000, 2, 1_000_000, 64),
+        (100_000, 2, 1e9, 1),
+    ],
+)
+def test_a_first_block(n_rows: int, workers: int, row_bytes: float, rows: int) -> None:
+    """A block of unknown cost has a quarter of a worker's share, within 256 and 1,024 rows, a share and 64 MB."""
+    assert first_rows(n_rows, workers, row_bytes) == rows
+
+
+def blocks_until_the_end(pace: BlockPace, n_rows: int, lanes: int, call_s: float, row_s: float) -> list[int]:
+    """Return the sizes of the blocks that rows are cut into, each measured before the next is cut."""
+    sizes = []
+    while n_rows:
+        least = first_rows(n_rows, lanes, 8) if pace.item_s is None else pace.least
+        sizes.append(next_size(pace.item_s, n_rows, lanes, LOCAL_ITEMS, least))
+        pace.measured(sizes[-1], call_s + row_s * sizes[-1])
+        n_rows -= sizes[-1]
+    return sizes
+
+
+def test_blocks_follow_time() -> None:
+    """Without a cost of the call a block takes 15 ms, less near the end."""
+    sizes = blocks_until_the_end(BlockPace(), 100_000, 2, 0.0, 1e-5)
+    assert sizes[0] == 1024
+    assert all(1400 <= size <= 1600 for size in sizes[1:-60])
+    assert sizes[-1] <= 100
+
+
+@pytest.mark.parametrize("call_s", [0.002, 0.010, 0.020])
+def test_blocks_outgrow_what_a_call_costs(call_s: float) -> None:
+    """A cost that each call has whatever its rows never becomes most of the time, though blocks should be short."""
+    sizes = blocks_until_the_end(BlockPace(), 20_000, 2, call_s, 1e-4)
+    overhead_s = len(sizes) * call_s
+    assert overhead_s < 20_000 * 1e-4 / 2 + 4 * call_s
+
+
+@given(st.lists(st.tuples(st.integers(1, 10_000), st.floats(0, 10)), min_size=1, max_size=30))
+def test_a_pace_of_blocks_is_never_absurd(blocks: list[tuple[int, float]]) -> None:
+    """Whatever blocks take, costs are not negative, and a next block is at most a few times those of late."""
+    pace = BlockPace()
+    for rows, seconds in blocks:
+        pace.measured(rows, seconds)
+        assert pace.call_s >= -1e-9
+        assert pace.row_s >= 0
+        assert 1 <= pace.least <= OVERHEAD * max(size for size, _ in blocks)
+
+
+def test_blocks_of_one_size_tell_nothing_of_the_call() -> None:
+    """While all blocks have one size their whole time is that of their rows."""
+    pace = BlockPace()
+    for _ in range(5):
+        pace.measured(100, 0.01)
+    assert (pace.call_s, pace.least) == (0.0, 1)
+    assert pace.row_s == pytest.approx(1e-4)

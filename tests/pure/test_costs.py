@@ -31,7 +31,7 @@ def learned() -> Cost:
 
 def facts(cost: Cost) -> dict[str, object]:
     """Return what a cost comes to."""
-    paces = {name: getattr(cost, name).item_s for name in ("local", "remote", "sending", "receiving")}
+    paces = {name: getattr(cost, name).item_s for name in ("local", "remote", "blocks", "sending", "receiving")}
     return paces | {field.name: getattr(cost, field.name) for field in fields(cost) if field.name not in paces}
 
 

@@ -24,6 +24,8 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("OFFLOOP_GRACE_S", "2E-1", "grace_s", 0.2),
     ("OFFLOOP_IDLE_TIMEOUT_S", "5", "idle_timeout_s", 5.0),
     ("OFFLOOP_WORKER_NICE", "0", "worker_nice", 0),
+    ("OFFLOOP_TRANSPORT", "file", "transport", "file"),
+    ("OFFLOOP_MAX_IN_FLIGHT_BYTES", "1000000", "max_in_flight_bytes", 1_000_000),
     ("OFFLOOP_LOCAL", "Never", "local", "never"),
     ("OFFLOOP_PARALLEL", "serial", "strategy", Strategy.SERIAL),
     ("OFFLOOP_PARALLEL", "Threads", "strategy", Strategy.THREADS),

@@ -14,8 +14,11 @@ import offloop
 from offloop import errors
 from offloop.errors import (
     AsyncFunctionError,
+    BatchLengthError,
+    BatchTypeError,
     ItemError,
     OffloopError,
+    PayloadTooLarge,
     SessionClosedError,
     SettingError,
     SettingTypeError,
@@ -45,6 +48,9 @@ EXAMPLES: list[BaseException] = [
     WorkerCrashed(3, 5, -11, "app.fn"),
     WorkerCrashed(3, 3, None, "app.fn"),
     ItemError(3, "SystemExit", "1", "why"),
+    BatchLengthError("app.fn", 256, 1),
+    BatchTypeError("app.fn", "None", "which has no rows"),
+    PayloadTooLarge(900, 100),
     SessionClosedError("closed"),
     TaskCancelled(),
 ]
@@ -131,6 +137,7 @@ def test_the_tree_is_as_drawn() -> None:
         (UnpicklableItem, TypeError),
         (UnpicklableResult, TypeError),
         (WorkerCrashed, RuntimeError),
+        (PayloadTooLarge, MemoryError),
         (SessionClosedError, RuntimeError),
     ],
 )

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import offloop
+from offloop.wire.functions import pack_function, unpack_function
 from offloop.wire.pickling import (
     DIGEST_SIZE,
     INLINE_BYTES,
@@ -33,9 +34,7 @@ from offloop.wire.pickling import (
     function_name,
     is_plain,
     loads,
-    pack_function,
     travels_by_name,
-    unpack_function,
 )
 from offloop.wire.unpicklable import find_unpicklable
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from offloop.queueing import Queue
 from offloop.sources import NoSource, source_of
 from offloop.strategies.base import Chunk
+from offloop.wire.buffers import Message
 
 
 def queue_of(items: Any) -> Queue:
@@ -66,10 +67,10 @@ def test_a_chunk_that_is_pickled_stays_whole() -> None:
     queue = queue_of([*range(10)])
     chunk = queue.take(5)
     assert chunk is not None
-    chunk.data = b"pickled"
+    chunk.message = Message(b"pickled")
     queue.put_back(chunk)
     assert queue.take(1) is chunk
-    assert chunk.data == b"pickled"
+    assert chunk.message == Message(b"pickled")
 
 
 def test_taking_it_back_as_it_is() -> None:
@@ -121,13 +122,13 @@ def test_no_item_is_lost_or_doubled(n_items: int, moves: list[tuple[int, int, bo
         if chunk is None:
             break
         assert len(chunk.items) >= 1
-        assert len(chunk.items) <= size or chunk.data is not None
+        assert len(chunk.items) <= size or chunk.message is not None
         assert list(chunk.items) == list(range(chunk.start, chunk.end))
         n_done = min(n_done, len(chunk.items))
         done.extend(chunk.items[:n_done])
         if n_done < len(chunk.items):
             rest = chunk.part(chunk.start + n_done, chunk.end)
-            rest.data = b"" if is_pickled else None
+            rest.message = Message(b"") if is_pickled else None
             queue.put_back(rest)
         assert queue.remaining == n_items - len(done)
     while (chunk := queue.take(5)) is not None:

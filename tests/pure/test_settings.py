@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from offloop.errors import SettingError, SettingTypeError
 from offloop.model import Strategy
 from offloop.settings import (
+    BATCH_OPTIONS,
     MAP_OPTIONS,
     RUN_OPTIONS,
+    BatchOptions,
     CallOptions,
     MapOptions,
     ParallelConfig,
@@ -69,6 +71,10 @@ BAD_SETTINGS: list[tuple[str, Any, type[SettingError], str]] = [
     ("idle_timeout_s", -1, SettingError, "above 0"),
     ("idle_timeout_s", INF, SettingError, "finite"),
     ("worker_nice", -1, SettingError, "0 or more"),
+    ("transport", "carrier pigeon", SettingError, '"memory", "file" or "portable"'),
+    ("transport", 1, SettingTypeError, '"memory", "file" or "portable"'),
+    ("max_in_flight_bytes", 0, SettingError, "1 or more"),
+    ("max_in_flight_bytes", 1.5, SettingTypeError, "1 or more"),
     ("worker_nice", 1.5, SettingTypeError, "0 or more"),
     ("worker_init", 3, SettingTypeError, "a function"),
     ("worker_init_args", 3, SettingTypeError, ""),
@@ -186,14 +192,16 @@ def test_session_keywords_are_the_settings() -> None:
 
 
 def test_call_keywords_are_the_options() -> None:
-    """The keywords of the two kinds of call are exactly the options, with their types."""
+    """The keywords of the three kinds of call are exactly the options, with their types."""
     hints = get_type_hints(CallOptions)
-    typed = get_type_hints(MapOptions)
-    assert set(hints) == MAP_OPTIONS | {"is_consent"}
+    typed, of_batches = get_type_hints(MapOptions), get_type_hints(BatchOptions)
+    assert set(hints) == MAP_OPTIONS | BATCH_OPTIONS | {"is_consent"}
     assert set(typed) | {"seed", "on_error"} == MAP_OPTIONS
+    assert set(of_batches) | {"combine", "seed", "on_error"} == BATCH_OPTIONS
+    assert {"chunk_size", "batch_size", "combine"} == BATCH_OPTIONS ^ MAP_OPTIONS
     assert set(get_type_hints(RunOptions)) == RUN_OPTIONS < MAP_OPTIONS
-    assert typed.pop("strategy") == StrategyName | Strategy
-    assert all(hints[name] == kind for name, kind in typed.items())
+    assert typed.pop("strategy") == of_batches.pop("strategy") == StrategyName | Strategy
+    assert all(hints[name] == kind for name, kind in (typed | of_batches).items())
 
 
 def test_strategy_names_are_the_strategies() -> None:

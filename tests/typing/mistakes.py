@@ -41,3 +41,15 @@ async def wrong_maps(session: ParallelSession) -> None:
     await session.run_parallel(half, [1], on_error="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await session.run_parallel(half, [1], seed=3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await session.run_parallel(draw, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def predict(rows: list[float]) -> list[int]:
+    return [round(row) for row in rows]
+
+
+async def wrong_batches(session: ParallelSession) -> None:
+    await session.run_batches(predict, "rows")  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType]
+    await session.run_batches(predict, [1.0], [2.0])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await session.run_batches(predict, [1.0], combine="sum")  # type: ignore[call-overload, call-arg]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await session.run_batches(predict, [1.0], on_error="collect")  # type: ignore[call-overload, call-arg]  # pyright: ignore[reportArgumentType]
+    await session.run_batches(predict, [1.0], chunk_size=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

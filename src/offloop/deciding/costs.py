@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ..model import Decision, Strategy
-from .chunking import Pace
+from .chunking import BlockPace, Pace
 
 T = TypeVar("T")
 
@@ -32,9 +32,12 @@ _BIAS_RANGE = (1.0, 3.0)  # what was through sooner than estimated needs no corr
 class Cost:
     """What calls of one function with inputs of one size have cost; the runs under way read it and add to it.
 
+    Where fn gets rows in blocks, an item is a row, but for `longest_s` and `stall_s`: these are of a whole block.
+
     Attributes:
         local: Seconds per item in one thread of this process.
         remote: Seconds per item in a worker process.
+        blocks: Seconds per row, where fn gets rows in blocks, and per call.
         whole_s: Seconds per item over whole runs that did not share this process with others; None before the first.
         sending: Seconds per item that pickling it took.
         receiving: Seconds per item that unpickling its result took.
@@ -50,6 +53,7 @@ class Cost:
 
     local: Pace = field(default_factory=Pace)
     remote: Pace = field(default_factory=Pace)
+    blocks: BlockPace = field(default_factory=BlockPace)
     whole_s: float | None = None
     sending: Pace = field(default_factory=Pace)
     receiving: Pace = field(default_factory=Pace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 from ..model import Decision, Host, Reason, Strategy, Workload
@@ -89,7 +90,7 @@ def _must_leave(work: Workload, options: CallOptions, config: ParallelConfig) ->
         return Reason.LOCAL_NEVER
     if work.has_crashed:
         return Reason.HAS_CRASHED
-    if max(work.item_s or 0.0, work.longest_s or 0.0) > options.grace_s:
+    if max(work.call_s, work.longest_s or 0.0) > options.grace_s:
         return Reason.ABOVE_GRACE
     return None
 
@@ -161,9 +162,9 @@ def _may_pay(host: Host, work: Workload) -> bool:
 
 
 def _would_hold_the_loop(host: Host, work: Workload) -> bool:
-    """Whether an item is long enough to be felt on the loop, holds the GIL as far as is known, and can be moved for less."""
+    """Whether a call is long enough to be felt on the loop, holds the GIL as far as is known, and can be moved for less."""
     item_s = work.item_s or 0.0
-    if not host.has_gil or item_s <= LOOP_SAFE_S or not (_may_pay(host, work) or work.idle_workers):
+    if not host.has_gil or work.call_s <= LOOP_SAFE_S or not (_may_pay(host, work) or work.idle_workers):
         return False
     if moving_s(host, work) > item_s / 2:  # pickling holds the GIL as well
         return False
@@ -190,7 +191,7 @@ def _decision(
         fn=work.fn,
         n_items=work.n_items,
         n_features=work.n_features,
-        chunk_size=options.chunk_size,
+        chunk_size=options.chunk_size or options.batch_size,
         item_s=work.item_s,
         gil_held=work.gil_held,
         payload_bytes=work.payload_bytes,
@@ -208,12 +209,12 @@ def _usable_processes(host: Host, work: Workload, options: CallOptions, config: 
 
 
 def usable_workers(limit: int, work: Workload, options: CallOptions) -> int:
-    """Return how many lanes can take part: never more than the session has, than asked for, or than items."""
+    """Return how many lanes can take part: never more than the session has, than asked for, or than calls."""
     workers = limit
     if options.workers is not None and options.workers != -1:
         workers = min(workers, options.workers)
     if work.n_items is not None:
-        workers = min(workers, max(1, work.n_items - work.n_done))
+        workers = min(workers, max(1, ceil((work.n_items - work.n_done) / (options.batch_size or 1))))
     return workers
 
 

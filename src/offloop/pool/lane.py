@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 
-from ..errors import UnpicklableFunction, UnpicklableResult
-from ..strategies.base import Chunk, Job, LaneLost, Measured, Outcomes, Refused
+from ..strategies.base import Chunk, Job, LaneLost
 from ..telemetry import tell_worker_killed, tell_worker_retired
-from ..wire.failures import PackedFailure, type_name, unpack_failure
-from ..wire.frames import NOT_WATCHED, Flag, Frame, FrameReader, Kind, ProtocolError, Refusal, pack_header
-from ..wire.pickling import INLINE_BYTES, loads
+from ..wire.buffers import FILE_BYTES, Segment, alive
+from ..wire.descriptors import Descriptors, send_with
+from ..wire.frames import Flag, Frame, FrameReader, Header, Kind, ProtocolError, pack_header
+from ..wire.memory import MemoryFile, Storage
 from ..wire.status_page import CANCEL, ITEM, OVER, UNPACKING, last_begun
 from .readiness import Readiness
+from .report import WorkerReport
 from .worker import Worker
 
 # What a worker keeps of functions that it may be asked for again; the parent drops the least recently used.
@@ -29,92 +31,19 @@ _BURST_S = 0.001
 _JOIN = 1 << 16  # up to here header and payload are joined for one write
 
 
-class WorkerReport(NamedTuple):
-    """A frame of outcomes."""
-
-    frame: Frame
-    chunk: Chunk
-    name: str
-
-    @property
-    def is_last(self) -> bool:
-        """Whether this is the last news of the chunk."""
-        return bool(self.frame.header.flags & Flag.LAST)
-
-    @property
-    def is_inline(self) -> bool:
-        """Whether unpacking is quick and runs nobody's code."""
-        header = self.frame.header
-        return header.kind == Kind.VALUES and header.flags & Flag.PLAIN != 0 and header.length <= INLINE_BYTES
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds that the chunk has run so far."""
-        return self.frame.header.duration_ns / 1e9
-
-    @property
-    def n_items(self) -> int:
-        """How many items have their outcome in here."""
-        return self.frame.header.n_items
-
-    @property
-    def measured(self) -> Measured:
-        """What was measured of the chunk; told with the last report."""
-        header = self.frame.header
-        held = None if header.gil_held_pct == NOT_WATCHED else header.gil_held_pct / 100
-        return Measured(header.longest_ns / 1e9, held, header.stall_ns / 1e9, header.length)
-
-    @property
-    def refused(self) -> Refused | None:
-        """Why the chunk was not executed, if so."""
-        header, payload = self.frame
-        if header.kind != Kind.REFUSED:
-            return None
-        why = payload[0]
-        if why == Refusal.STALE:
-            return Refused(by_value=True, retire=True)
-        if why == Refusal.UNREADABLE:
-            return Refused(one_by_one=True)
-        packed = PackedFailure(*loads(payload[1:]))
-        cause = f"unpickling in the worker raised {packed.type_name}: {packed.message}"
-        return Refused(error=UnpicklableFunction("the function", "fn", cause, self.name))
-
-    def outcomes(self) -> Outcomes:
-        """Unpack what became of the items."""
-        header, payload = self.frame
-        if header.kind == Kind.FAILURE:
-            error = unpack_failure(PackedFailure(*loads(payload)), header.start, self.name)
-            return Outcomes(header.start, [None], {header.start: error})
-        values = loads(payload) if header.length else []
-        if header.flags & Flag.PLAIN:
-            return Outcomes(header.start, values, {})
-        return self._unpacked(header.start, values)
-
-    def _unpacked(self, start: int, packed: list[bytes]) -> Outcomes:
-        """Unpack values one by one: one that can't be rebuilt fails its own item alone."""
-        values: list[Any] = []
-        failures: dict[int, Exception] = {}
-        for index, data in enumerate(packed, start):
-            try:
-                values.append(loads(data))
-            except BaseException as error:
-                where = f"unpickling raised {type_name(error)}"
-                failures[index] = unreadable = UnpicklableResult(f"results[{index}]", f"results[{index}]", where, self.name)
-                unreadable.__cause__ = error
-                values.append(None)
-        return Outcomes(start, values, failures)
-
-
 class WorkerLane:
     """The near end of a lane; used by whoever leases it, one at a time."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, storage: Storage) -> None:
         self.worker = worker
+        self._storage = storage
         self.in_flight: deque[Chunk] = deque()
         self._names: dict[int, str] = {}  # of the functions in flight, by epoch
         self._socket = worker.lane
         self._reader = FrameReader()
-        self._out: deque[memoryview] = deque()
+        self._descriptors = Descriptors()
+        self._out: deque[tuple[memoryview, MemoryFile | None]] = deque()  # with what goes along
+        self._segments: set[int] = set()  # numbers of those that the worker keeps
         self._epoch = 0
         self._known: OrderedDict[bytes, int] = OrderedDict()  # digests that the worker keeps, with their bytes
         self._known_bytes = 0
@@ -126,26 +55,36 @@ class WorkerLane:
 
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Have a chunk executed; see `Lane`."""
-        assert job.packed is not None
-        assert chunk.data is not None
-        digest = job.packed.digest
+        packed, message = job.packed, chunk.message
+        assert packed is not None
+        assert message is not None
+        self.tidy()
+        for segment in (*packed.segments, *message.segments):
+            self._introduce(segment)
+        digest = packed.digest
         if digest in self._known:
             self._known.move_to_end(digest)
         else:
-            self._teach(digest, job.packed.data)
+            self._teach(digest, packed.data)
         self._epoch += 1
         chunk.epoch = self._epoch
+        flags = job.flags | Flag.WATCH * chunk.is_watched
+        if message.parts is not None:
+            is_short = message.file is None and message.n_bytes >= FILE_BYTES  # of descriptors, or of memory for files
+            flags |= Flag.PARTS | Flag.INLINE * is_short
+        pieces = message.payload()
         header = pack_header(
             Kind.TASK,
-            len(digest) + len(chunk.data),
-            flags=job.flags | Flag.WATCH * chunk.is_watched,
+            len(digest) + sum(map(len, pieces)),
+            flags=flags,
             run=job.run,
             epoch=self._epoch,
             start=chunk.start,
             n_items=len(chunk.items),
             duration_ns=int(budget_s * 1e9),
+            n_files=_is_passed(message.file),
         )
-        self._write(header + digest, chunk.data)
+        self._write(header + digest, pieces, message.file)
         self.in_flight.append(chunk)
         self._names[self._epoch] = job.name
         self._flush()
@@ -157,23 +96,44 @@ class WorkerLane:
         while len(self._known) > _MAX_FUNCTIONS or (self._known_bytes > _MAX_FUNCTION_BYTES and len(self._known) > 1):
             dropped, size = self._known.popitem(last=False)
             self._known_bytes -= size
-            self._write(pack_header(Kind.FORGET, len(dropped)), dropped)
-        self._write(pack_header(Kind.FUNCTION, len(digest) + len(data)) + digest, data)
+            self._write(pack_header(Kind.FORGET, len(dropped)), [dropped])
+        self._write(pack_header(Kind.FUNCTION, len(digest) + len(data)) + digest, [data])
 
-    def _write(self, header: bytes, payload: bytes) -> None:
-        if len(payload) < _JOIN:
-            self._out.append(memoryview(header + payload))
-        else:
-            self._out.append(memoryview(header))
-            self._out.append(memoryview(payload))
+    def _introduce(self, segment: Segment) -> None:
+        """Have the worker keep a segment, unless it does."""
+        if segment.number not in self._segments:
+            self._segments.add(segment.number)
+            data = segment.introduction()
+            header = pack_header(Kind.KEEP, len(data), n_files=_is_passed(segment.file))
+            self._write(header, [data], segment.file)
+
+    def tidy(self) -> None:
+        """Have the worker drop the segments to which nothing refers here any more."""
+        if self._segments and (dead := self._segments - alive):
+            self._segments -= dead
+            for number in dead:
+                self._write(pack_header(Kind.DROP, 0, start=number), ())
+            self._flush()
+
+    def _write(
+        self, header: bytes, pieces: Sequence[bytes | memoryview], file: MemoryFile | None = None
+    ) -> None:
+        if file is not None and file.path is not None:
+            file = None  # it goes by its path
+        if sum(map(len, pieces)) < _JOIN:
+            self._out.append((memoryview(b"".join((header, *pieces))), file))
+            return
+        self._out.append((memoryview(header), file))
+        self._out.extend((memoryview(piece), None) for piece in pieces)
 
     def _flush(self) -> None:
         """Write what the socket takes; `receive` goes on with the rest."""
         out = self._out
         deadline = 0.0
         while out:
+            view, file = out[0]
             try:
-                sent = self._socket.send(out[0])
+                sent = self._socket.send(view) if file is None else send_with(self._socket, view, file.fd)
             except BlockingIOError:
                 if monotonic() >= deadline:
                     return
@@ -182,10 +142,10 @@ class WorkerLane:
             except OSError:  # the worker is gone; `receive` tells
                 out.clear()
                 return
-            if sent == len(out[0]):
+            if sent == len(view):
                 out.popleft()
             else:
-                out[0] = out[0][sent:]
+                out[0] = view[sent:], None
             if out and not deadline:
                 deadline = monotonic() + _BURST_S
 
@@ -219,7 +179,7 @@ class WorkerLane:
         deadline = 0.0
         while True:
             try:
-                count = self._socket.recv_into(self._reader.writable())
+                count = self._descriptors.receive_into(self._socket, self._reader.writable())
             except BlockingIOError:
                 if monotonic() < deadline:
                     os.sched_yield()  # the worker is writing
@@ -256,7 +216,15 @@ class WorkerLane:
         if header.flags & Flag.LAST:
             self.in_flight.popleft()
             del self._names[chunk.epoch]
-        return WorkerReport(frame, chunk, name)
+        return WorkerReport(frame, chunk, name, self._file_of(header), self._storage)
+
+    def _file_of(self, header: Header) -> MemoryFile | OSError | None:
+        if not header.n_files:
+            return None
+        try:
+            return self._storage.received(self._descriptors.take())
+        except OSError as error:
+            return error
 
     async def _lost(self) -> LaneLost:
         """Return what is known of the worker's end."""
@@ -329,4 +297,10 @@ class WorkerLane:
         if self._readiness is not None:
             self._readiness.close()
             self._readiness = None
+        self._descriptors.close()
         self.worker.close()
+
+
+def _is_passed(file: MemoryFile | None) -> bool:
+    """Whether a file goes by its descriptor."""
+    return file is not None and file.path is None

@@ -9,7 +9,8 @@ import anyio
 import anyio.to_thread
 
 from ..strategies.base import Chunk, Job
-from .pool import L, Pool
+from .pool import Pool
+from .pooled import L
 from .waiting import Order
 
 

@@ -24,37 +24,18 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, cast
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from ..errors import SessionClosedError
-from ..strategies.base import Lane, PoolFull
+from ..strategies.base import PoolFull
+from .pooled import L, Start
 from .waiting import STALL_S, Order, Waiter, is_closed
 
-
-class PooledLane(Lane, Protocol):
-    """A lane as the pool sees it.
-
-    Attributes:
-        loop: The event loop of whoever leased it last.
-    """
-
-    loop: Any
-
-    def close(self) -> None:
-        """Free this process's descriptors of it; nobody may be waiting on it any more. Idempotent."""
-        ...
-
-
 _FULL_S = 1.0  # how long a pool that was found full is not asked to grow
-
-L = TypeVar("L", bound=PooledLane)
-
-Start = Callable[[Callable[[Callable[[], object]], None]], L]
-
 
 class Pool(Generic[L]):
     """Lanes, idle and leased; every method may be called from any thread.
@@ -179,6 +160,15 @@ class Pool(Generic[L]):
                 wait_s = max(wait_s, (head.woken_at or now) + STALL_S - now)
         return wait_s
 
+    def tidy(self) -> None:
+        """Tidy idle lanes, unless the pool is in use just now: this never waits, so that it may be called from anywhere."""
+        if self._lock.acquire(blocking=False):
+            try:
+                for lane in self._idle:
+                    lane.tidy()
+            finally:
+                self._lock.release()
+
     def _take(self, loop: Any) -> L:
         lane = self._idle.pop()  # the one used last: its caches are warm, and the others may reach their idle time
         self._leased.add(lane)
@@ -219,6 +209,7 @@ class Pool(Generic[L]):
         with self._lock:
             if lane in self._leased:  # else the pool was closed meanwhile
                 if not self._hand_over(lane):
+                    lane.tidy()
                     self._leased.remove(lane)
                     self._idle.append(lane)
                     self._wake(lane.loop)

@@ -191,6 +191,9 @@ class ThreadLane:
         self._words[status_page.CANCEL] = self._epoch
         self._orders.put(None)
 
+    def tidy(self) -> None:
+        """Nothing to let go of: what a thread is done with is gone."""
+
     def close(self) -> None:
         """Nothing to free: a thread has no descriptors."""
 

@@ -16,13 +16,11 @@ Each worker has an executor of its own, so that a crash or a kill breaks that on
 from __future__ import annotations
 
 import functools
-import mmap
 import os
 import select
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import weakref
@@ -33,7 +31,9 @@ from ..errors import OffloopError, WorkerInitError, WorkerStartError
 from ..wire import status_page
 from ..wire.failures import PackedFailure, unpack_failure
 from ..wire.frames import FrameReader, Kind
+from ..wire.memory import Storage
 from ..wire.pickling import loads
+from .wiring import Ends, wire
 
 _started: weakref.WeakSet[Worker] = weakref.WeakSet()  # all that may be alive, for exit and for forked children
 _registry_lock = threading.Lock()
@@ -42,20 +42,23 @@ _registry_lock = threading.Lock()
 class Worker:
     """A worker process and what ties it to this one; every method may be called from any thread."""
 
-    def __init__(self, executor: Any, lane: socket.socket, lifeline: socket.socket, memory: mmap.mmap) -> None:
-        self.lane = lane
-        self.words = status_page.new_page(memory)
-        self._memory = memory
+    def __init__(self, executor: Any, ends: Ends) -> None:
+        self.words = status_page.new_page(ends.memory)
+        self._ends = ends
         self.pid = 0
         self._executor: Any = executor  # None once it has ended
         self._process: Any = None  # loky's; knows how it ended
         self._exit_code: int | None = None
         self._manager: Any = None  # loky's thread that watches and reaps it
         self._semaphores: set[str] = set()
-        self._lifeline = lifeline
         self._pidfd: int | None = None
         self._lock = threading.Lock()
         self._killed = False
+
+    @property
+    def lane(self) -> socket.socket:
+        """The near end of the lane."""
+        return self._ends.lane
 
     @classmethod
     def start(
@@ -65,6 +68,7 @@ class Worker:
         env: Mapping[str, str],
         nice: int,
         idle_timeout_s: float,
+        storage: Storage,
         breakable: Callable[[Callable[[], object]], None],
     ) -> Worker:
         """Start a process and return once it answers; blocks, so call it in a thread.
@@ -74,6 +78,7 @@ class Worker:
             env: Environment variables that it gets besides this process's.
             nice: How much lower its scheduling priority is.
             idle_timeout_s: It ends itself after so long without work.
+            storage: Where large buffers go; its own will be of the same kind.
             breakable: Gets the means to break this off from another thread.
 
         Raises:
@@ -81,7 +86,7 @@ class Worker:
             WorkerInitError: worker_init raised.
         """
         try:
-            worker = cls._spawn(init, env, nice, idle_timeout_s)
+            worker = cls._spawn(init, env, nice, idle_timeout_s, storage)
         except (OSError, RuntimeError, NotImplementedError) as error:
             raise WorkerStartError(str(error)) from error
         try:
@@ -97,27 +102,26 @@ class Worker:
         return worker
 
     @classmethod
-    def _spawn(cls, init: bytes | None, env: Mapping[str, str], nice: int, idle_timeout_s: float) -> Worker:
+    def _spawn(
+        cls, init: bytes | None, env: Mapping[str, str], nice: int, idle_timeout_s: float, storage: Storage
+    ) -> Worker:
         from loky import ProcessPoolExecutor
         from loky.backend.context import ctx_loky
 
         from ..worker.serve import prepare, serve
 
         _sweep_names_of_the_dead()
-        lane, far_lane = socket.socketpair()
-        lifeline, far_lifeline = socket.socketpair()
-        page_fd = _memory_file("offloop-status", status_page.SIZE)
+        ends = wire(storage)
         try:
-            memory = mmap.mmap(page_fd, status_page.SIZE)
             executor = ProcessPoolExecutor(
                 max_workers=1,
                 context=ctx_loky,
                 timeout=None,
                 env=dict(env),
                 initializer=prepare,
-                initargs=(far_lane, far_lifeline, (far_lane.fileno(), far_lifeline.fileno()), nice),
+                initargs=(ends.far, nice, (storage.kind, storage.folder)),
             )
-            worker = cls(executor, lane, lifeline, memory)
+            worker = cls(executor, ends)
             with _registry_lock:
                 _started.add(worker)
             # The new process is in this process's group until it has run `prepare`: a Ctrl-C must not reach it.
@@ -127,15 +131,11 @@ class Worker:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, masked)
             worker._watch(next(iter(executor._processes.values())), executor._executor_manager_thread)
-            socket.send_fds(lane, [b"\0"], [page_fd])
         except BaseException:
-            lane.close()
-            lifeline.close()
+            ends.close()
             raise
         finally:
-            os.close(page_fd)
-            far_lane.close()
-            far_lifeline.close()
+            ends.spawned()
         _kill_all_at_exit()
         return worker
 
@@ -148,6 +148,8 @@ class Worker:
 
     def _greet(self, has_init: bool) -> None:
         """Wait until the process answers; then nothing of it needs a name any more."""
+        if not self._ends.complete(lambda: not self.is_alive):
+            raise self._died_early(has_init)
         reader = FrameReader()
         while True:
             while (frame := reader.next_frame()) is None:
@@ -158,6 +160,7 @@ class Worker:
             kind = frame.header.kind
             if kind == Kind.HELLO:
                 _unlink(self._semaphores)
+                self._ends.answered()
             elif kind == Kind.READY:
                 break
             elif kind == Kind.INIT_FAILED:
@@ -214,7 +217,7 @@ class Worker:
             self._killed = True
             # Told first, loky takes the death for what it is, and doesn't wait 50 ms for an explanation.
             self._executor.shutdown(wait=False, kill_workers=True)
-            self._lifeline.close()  # here the kernel kills the group; see worker/lifeline.py
+            self._ends.lifeline.close()  # here the kernel kills the group; see worker/lifeline.py
             if self._pidfd is not None:
                 _kill_process(self._pidfd)
             _kill_group(self.pid)
@@ -222,12 +225,12 @@ class Worker:
     def close(self) -> None:
         """Close what is left of this process's descriptors, after `kill`. Idempotent."""
         with self._lock:
-            self.lane.close()
+            self._ends.close()
             if self._pidfd is not None:
                 os.close(self._pidfd)
                 self._pidfd = None
             self.words.release()
-            self._memory.close()
+            self._ends.memory.close()
 
     def join(self) -> None:
         """Wait until the process is reaped and nothing is left of loky's side of it; blocks."""
@@ -245,8 +248,7 @@ class Worker:
     def _forget(self) -> None:
         """In a forked child: close this process's copies, so that the parent's lanes and lifelines are its own."""
         self._killed = True
-        self.lane.close()
-        self._lifeline.close()
+        self._ends.forget()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
@@ -279,17 +281,6 @@ def _kill_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-
-
-def _memory_file(name: str, size: int) -> int:
-    """Return the descriptor of a file in memory that has no name in any file system."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile(prefix=name) as file:
-            fd = os.dup(file.fileno())
-    os.truncate(fd, size)
-    return fd
 
 
 def _semaphore_names(executor: Any, process: Any) -> set[str]:

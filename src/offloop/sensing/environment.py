@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from ..errors import SettingError
 from ..model import Strategy
-from ..settings import Local, ParallelConfig, did_you_mean, variable_of
+from ..settings import Local, ParallelConfig, TransportName, did_you_mean, variable_of
 
 _PREFIX = "OFFLOOP_"
 _PARALLEL = variable_of("strategy")
@@ -35,6 +35,7 @@ _KINDS = {
     "int": _Kind(int, "a whole number"),
     "float": _Kind(float, "a number"),
     "Local": _Kind(str, " or ".join(get_args(Local))),
+    "TransportName": _Kind(str, ", ".join(get_args(TransportName))),
     "Strategy": _Kind(_strategy, ", ".join(_WORDS)),
 }
 

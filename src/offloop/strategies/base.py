@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
+from ..wire.buffers import Message
 from ..wire.frames import Flag
-from ..wire.pickling import PackedFunction
+from ..wire.functions import PackedFunction
 
 
 class Initializer(Protocol):
@@ -78,7 +79,7 @@ class Chunk:
     Attributes:
         start: Index of the first.
         items: The items.
-        data: The items as they travel; None until a lane needs it.
+        message: The items as they travel; None until a lane needs it.
         done: How many of them, from the front, have an outcome.
         deaths: How many workers have died under the first item.
         epoch: Its number on the lane that it was sent to.
@@ -88,11 +89,11 @@ class Chunk:
         others: Held by whoever may go on with the items behind the first: the lane or the run; None if the lane may.
     """
 
-    __slots__ = ("data", "deaths", "done", "encode_s", "epoch", "is_watched", "items", "others", "sent_at", "start")
+    __slots__ = ("deaths", "done", "encode_s", "epoch", "is_watched", "items", "message", "others", "sent_at", "start")
 
     def __init__(self, start: int, items: Sequence[Any], deaths: int = 0) -> None:
         self.start, self.items, self.deaths = start, items, deaths
-        self.data: bytes | None = None
+        self.message: Message | None = None
         self.done = 0
         self.epoch = 0
         self.is_watched = False
@@ -116,7 +117,10 @@ class Chunk:
         """Return some of the items as a chunk of their own; `start` and `stop` are indexes of items."""
         if start == self.start and stop == self.end:
             return self
-        return Chunk(start, self.items[start - self.start : stop - self.start])
+        part = Chunk(start, self.items[start - self.start : stop - self.start])
+        if self.message is not None:  # the snapshot that was taken of the items when they were sent first
+            part.message = self.message.part(start - self.start, stop - self.start)
+        return part
 
 
 class Outcomes(NamedTuple):

@@ -17,12 +17,13 @@ from ..sensing.meter import meter
 from ..sensing.system import System
 from ..settings import ParallelConfig
 from ..telemetry import emit, tell_worker_started
+from ..wire.memory import Storage
 from ..wire.pickling import dumps
 from .base import PoolFull
 
 
 def processes(
-    config: ParallelConfig, limit: int, env: Mapping[str, str], system: System
+    config: ParallelConfig, limit: int, env: Mapping[str, str], system: System, storage: Storage
 ) -> PooledBackend[WorkerLane]:
     """Return a backend of up to `limit` worker processes, started as they are needed.
 
@@ -31,6 +32,7 @@ def processes(
         limit: The most workers at a time.
         env: Environment variables that workers get besides this process's.
         system: Where memory is looked up.
+        storage: Where large buffers go; workers have theirs of the same kind.
     """
     room = _Room(system)
     lock = threading.Lock()
@@ -57,12 +59,17 @@ def processes(
                     breakable(break_off)
 
                 worker = Worker.start(
-                    init, env=env, nice=config.worker_nice, idle_timeout_s=config.idle_timeout_s, breakable=spawned
+                    init,
+                    env=env,
+                    nice=config.worker_nice,
+                    idle_timeout_s=config.idle_timeout_s,
+                    storage=storage,
+                    breakable=spawned,
                 )
             seconds = time.monotonic() - begun
             meter.started(seconds)
             tell_worker_started(worker.pid, seconds)
-            return WorkerLane(worker)
+            return WorkerLane(worker, storage)
 
     pool: Pool[WorkerLane] = Pool(start, lambda lane: lane.worker.join(), limit, "start-worker")
     backend = PooledBackend(pool, is_remote=True)

@@ -35,6 +35,8 @@ class Kind:
     CALL: Final = 10  # worker: a question to the parent (reserved)
     REPLY: Final = 11  # parent: its answer (reserved)
     LOG: Final = 12  # worker: a record of its logs or prints (reserved)
+    KEEP: Final = 13  # parent: keep this segment; see wire/buffers.py
+    DROP: Final = 14  # parent: drop the segment with this number, and the functions that refer to it
 
 
 class Flag:
@@ -46,6 +48,8 @@ class Flag:
     SEEDED: Final = 8  # the function takes (index, item)
     WATCH: Final = 16  # tell how the GIL was held meanwhile
     ALONE: Final = 32  # the libraries that it uses may take all cores
+    PARTS: Final = 64  # the payload is a message in parts; see wire/buffers.py
+    INLINE: Final = 128  # send no memory files back
 
 
 class Refusal:
@@ -63,7 +67,7 @@ HEADER_SIZE = _HEADER.size
 class Header(NamedTuple):
     """The fixed part of a frame.
 
-    `epoch` numbers the chunks of a lane, `start` and `n_items` are the items concerned. `duration_ns` says of a TASK
+    `n_files` descriptors of memory files come with the frame's first byte: one or none. `epoch` numbers the chunks of a lane, `start` and `n_items` are the items concerned. `duration_ns` says of a TASK
     how long it may run before the rest is handed back (0: no limit), of outcomes how long the chunk has run so far.
     The last outcomes of a chunk also tell how long its longest item took, and, if that was asked for (`Flag.WATCH`), for
     how much of the time the GIL was held (`NOT_WATCHED` if that isn't known) and for how long at most.
@@ -72,7 +76,7 @@ class Header(NamedTuple):
     version: int
     kind: int
     flags: int
-    n_buffers: int
+    n_files: int
     run: int
     epoch: int
     start: int
@@ -116,13 +120,14 @@ def pack_header(
     longest_ns: int = 0,
     stall_ns: int = 0,
     gil_held_pct: int = NOT_WATCHED,
+    n_files: int = 0,
 ) -> bytes:
     """Return the bytes of a header for a payload of `length` bytes."""
     return _HEADER.pack(
         VERSION,
         kind,
         flags,
-        0,
+        n_files,
         run,
         epoch,
         start,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copyreg
+import io
 import pickle
 import sys
 import threading
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any
+
+from .reducers import Reducer, dispatch_table
+
+Persist = Callable[[object], int | None]
 
 PROTOCOL = 5
 
@@ -79,24 +86,72 @@ def _are_short(batch: list[Any], kinds: set[type]) -> bool:
 _LONG = 1 << 1024
 
 
-def dumps(value: object) -> bytes:
-    """Pickle by the standard pickler where that is enough, else by cloudpickle.
+def dumps(value: object, *, by_value: bool = False) -> bytes:
+    """Pickle by the standard pickler where that is enough, else (or if `by_value`) by cloudpickle.
 
     What refers to ``__main__`` goes through cloudpickle at once: it pickles well here, but a worker's ``__main__`` is
     another module.
     """
-    try:
-        data = pickle.dumps(value, PROTOCOL)
-    except Exception:
-        return _by_value(value)
-    return _by_value(value) if b"__main__" in data else data
+    return dumps_apart(value, None, by_value=by_value)[0]
 
 
-def _by_value(value: object) -> bytes:
-    import cloudpickle
+def dumps_apart(
+    value: object, least_bytes: int | None, persist: Persist | None = None, *, by_value: bool = False
+) -> tuple[bytes, list[memoryview]]:
+    """Pickle like `dumps`, and leave large buffers where they are.
 
-    data: bytes = cloudpickle.dumps(value, PROTOCOL)
-    return data
+    Args:
+        value: What to pickle.
+        least_bytes: How large a buffer must be to be left out of the pickle; None leaves none out.
+        persist: Asked of every object, 80 ns each: what to write instead of it; None for nothing.
+        by_value: Whether to use cloudpickle from the start.
+
+    Returns:
+        The pickle, and the buffers that it will ask for, in that order.
+    """
+    buffers: list[memoryview] = []
+
+    def leave_out(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if least_bytes is None or raw.nbytes < least_bytes:
+            return True
+        buffers.append(raw)
+        return False
+
+    data: bytes | None = None
+    if not by_value:
+        try:
+            data = _dump(pickle.Pickler, copyreg.dispatch_table, value, persist, leave_out)
+        except Exception:  # cloudpickle may know how, and else it tells why not
+            pass
+    if data is None or b"__main__" in data:
+        import cloudpickle
+
+        buffers.clear()
+        data = _dump(cloudpickle.Pickler, cloudpickle.Pickler.dispatch_table, value, persist, leave_out)
+    return data, buffers
+
+
+def _dump(
+    kind: Any, usual: Mapping[type, Reducer], value: object, persist: Persist | None, leave_out: Callable[[Any], bool]
+) -> bytes:
+    own: dict[str, Any] = {"dispatch_table": dispatch_table(usual)}
+    if persist is not None:
+        own["persistent_id"] = staticmethod(persist)
+    file = io.BytesIO()
+    if kind is pickle.Pickler and persist is None:
+        pickler: Any = kind(file, PROTOCOL, buffer_callback=leave_out)
+        pickler.dispatch_table = own["dispatch_table"]
+    else:  # what is an attribute of the class isn't looked for elsewhere
+        pickler = type("Pickler", (kind,), own)(file, PROTOCOL, buffer_callback=leave_out)
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def loads_persisted(data: bytes | memoryview, buffers: Iterable[Any], load: Callable[[Any], Any]) -> Any:
+    """Unpickle what was pickled with `persist`; `load` returns what stood in an object's place."""
+    unpickler: Any = type("PersistingUnpickler", (pickle.Unpickler,), {"persistent_load": staticmethod(load)})
+    return unpickler(io.BytesIO(data), buffers=buffers).load()
 
 
 def dumps_plain(value: object) -> bytes:
@@ -110,54 +165,20 @@ loads = pickle.loads
 # --- functions -------------------------------------------------------------------------------------------------------
 
 
-class PackedFunction(NamedTuple):
-    """A function ready to travel.
-
-    Attributes:
-        digest: Identifies the bytes.
-        data: What the worker keeps: a fingerprint of the code (zeros where there is none) and the pickled function.
-        by_value: Whether the code itself is in there.
-    """
-
-    digest: bytes
-    data: bytes
-    by_value: bool = False
-
-
 DIGEST_SIZE = 16
-_NO_FINGERPRINT = bytes(DIGEST_SIZE)
+NO_FINGERPRINT = bytes(DIGEST_SIZE)
 
 
-def _digest(data: bytes) -> bytes:
+def digest_of(data: bytes) -> bytes:
+    """Return what identifies these bytes."""
     from hashlib import blake2b
 
     return blake2b(data, digest_size=DIGEST_SIZE).digest()
 
 
-def pack_function(fn: Callable[..., object], by_value: bool = False) -> PackedFunction:
-    """Pickle a function once, with its code's fingerprint if it will be found by its name.
-
-    Args:
-        fn: Any callable.
-        by_value: Send the code itself, also of a function that could be imported: for one that differs from what
-            an import would find.
-    """
-    pickled = _module_by_value(fn) if by_value else dumps(fn)
-    data = (_NO_FINGERPRINT if by_value else fingerprint(fn)) + pickled
-    return PackedFunction(_digest(data), data, by_value)
-
-
-def travels_by_name(fn: Any) -> bool:
-    """Whether pickling this function is no more than writing down where it can be imported from."""
-    if isinstance(fn, FunctionType):
-        return fn.__module__ != "__main__" and "<" not in fn.__qualname__
-    return isinstance(fn, BuiltinFunctionType) and isinstance(fn.__self__, ModuleType)
-
-
-_by_value_lock = threading.Lock()  # registering a module with cloudpickle is global
-
-
-def _module_by_value(fn: Callable[..., object]) -> bytes:
+@contextmanager
+def module_by_value(fn: Callable[..., object]) -> Iterator[None]:
+    """Have cloudpickle send the code of a function's module, also where it could be imported."""
     import cloudpickle
 
     plain: Any = fn
@@ -167,27 +188,33 @@ def _module_by_value(fn: Callable[..., object]) -> bytes:
     with _by_value_lock:
         cloudpickle.register_pickle_by_value(module)
         try:
-            return _by_value(fn)
+            yield
         finally:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+_by_value_lock = threading.Lock()  # registering a module with cloudpickle is global
+
+
+def travels_by_name(fn: Any) -> bool:
+    """Whether pickling this function is no more than writing down where it can be imported from."""
+    if isinstance(fn, FunctionType):
+        return fn.__module__ != "__main__" and "<" not in fn.__qualname__
+    return isinstance(fn, BuiltinFunctionType) and isinstance(fn.__self__, ModuleType)
 
 
 class StaleFunction(Exception):
     """The function of this name in this process is not the one that was packed."""
 
 
-def unpack_function(data: bytes | memoryview) -> Callable[..., Any]:
-    """Rebuild a function from `PackedFunction.data`.
+def check_fingerprint(fn: Callable[..., Any], expected: bytes) -> None:
+    """Compare a function with the fingerprint of the one that was sent.
 
     Raises:
         StaleFunction: Its name leads to other code here.
     """
-    view = memoryview(data)
-    fn: Callable[..., Any] = loads(view[DIGEST_SIZE:])
-    expected = view[:DIGEST_SIZE]
-    if expected != _NO_FINGERPRINT and expected != fingerprint(fn):
+    if expected not in (NO_FINGERPRINT, fingerprint(fn)):
         raise StaleFunction
-    return fn
 
 
 # By id of a code object: what the ids belong to, kept alive by this; ids of the defaults; the fingerprint.
@@ -200,14 +227,14 @@ def fingerprint(fn: Callable[..., object]) -> bytes:
     while not isinstance(fn, FunctionType):
         inner = wrapped(fn)
         if inner is None:
-            return _NO_FINGERPRINT
+            return NO_FINGERPRINT
         fn = inner
     code, defaults = fn.__code__, (fn.__defaults__, fn.__kwdefaults__)
     known = _fingerprints.get(id(code))
     if known is not None and known[1] == id(defaults[0]) and known[2] == id(defaults[1]):
         return known[3]
     facts = (_code_facts(code), _stable(defaults[0]), _stable(tuple((defaults[1] or {}).items())))
-    found = _digest(repr(facts).encode("utf-8", "backslashreplace"))
+    found = digest_of(repr(facts).encode("utf-8", "backslashreplace"))
     if len(_fingerprints) >= _MAX_FINGERPRINTS:
         _fingerprints.clear()
     _fingerprints[id(code)] = ((code, defaults), id(defaults[0]), id(defaults[1]), found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 from threading import Lock
 from time import monotonic_ns
@@ -43,6 +43,18 @@ class Rest(NamedTuple):
     stall_ns: int = 0
 
 
+class Items(Protocol):
+    """What a chunk executes: a sequence, or values that are rebuilt as they are asked for, which may raise."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over them; goes on behind one that raises."""
+        ...
+
+
 class Emit(Protocol):
     """Where outcomes go while a chunk is under way, in the order of the items."""
 
@@ -57,7 +69,7 @@ class Emit(Protocol):
 
 def execute(
     fn: Callable[..., Any],
-    items: Sequence[Any],
+    items: Items,
     *,
     start: int,
     flags: int,
@@ -87,13 +99,14 @@ def execute(
     """
     words, epoch = task.words, task.epoch
     spread = flags & _SPREAD
-    calls = iter(enumerate(items, start) if flags & Flag.SEEDED else items)
+    end = start + len(items)
+    # Not enumerate: it would count on only behind an item that can be had, and one of these may fail.
+    calls = iter(zip(range(start, end), items, strict=True) if flags & Flag.SEEDED else items)
     begun = flushed = now = monotonic_ns()
     sent_ns = begun if sent_ns is None else sent_ns
     look_at = now  # when to look whether to go on: not at each item, for they may be of less than a microsecond
     words[SINCE] = begun
     base = item_base(epoch)
-    end = start + len(items)
     first = looked = index = start
     longest = 0
     values: list[Any] = []

@@ -5,11 +5,9 @@ All that a worker process imports is here and below: the standard library, cloud
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 import socket
-import struct
 import sys
 import traceback
 from collections import OrderedDict
@@ -19,8 +17,11 @@ from typing import Any, NoReturn
 
 from ..errors import WorkerInitError
 from ..wire import status_page
+from ..wire.buffers import FILE_BYTES, Packer, Received, Unreadable, forget, keep
 from ..wire.failures import pack_failure, safe_text, type_name, unpicklable_result, unreadable_item
-from ..wire.frames import NOT_WATCHED, Flag, Frame, FrameReader, Header, Kind, Refusal, pack_header
+from ..wire.frames import NOT_WATCHED, Flag, Frame, Header, Kind, Refusal, pack_header
+from ..wire.functions import segments_of, unpack_function
+from ..wire.memory import MemoryFile, Storage
 from ..wire.pickling import (
     DIGEST_SIZE,
     StaleFunction,
@@ -31,14 +32,15 @@ from ..wire.pickling import (
     is_plain,
     loads,
     travels_by_name,
-    unpack_function,
 )
 from . import task as this_task
+from .channel import Channel
 from .execute import Rest, execute
 from .gil import GilWatch
 from .lifeline import arm
 from .limits import all_cores, inner_threads, limit_loaded
 from .task import Task
+from .wiring import Wiring
 
 _BROKEN = 70  # exit code of a worker whose own code failed: EX_SOFTWARE of sysexits.h
 _MAX_LOADED = 16  # runs whose function is kept unpickled; runs that take turns on a lane are few
@@ -46,27 +48,29 @@ _MAX_LOADED = 16  # runs whose function is kept unpickled; runs that take turns 
 _NOTHING = (0, 0, NOT_WATCHED)  # measured: longest item, longest stall, how the GIL was held
 
 _lane: socket.socket
+_page: memoryview
+_storage: Storage
 
 
-def prepare(lane: socket.socket, lifeline: socket.socket, inherited: tuple[int, ...], nice: int) -> None:
+def prepare(wiring: Wiring, nice: int, storage: tuple[str, str | None]) -> None:
     """Tie a new process to its parent; loky's initializer, so the first thing that runs in it.
 
     Args:
-        lane: This worker's end of the lane.
-        lifeline: The far end of its lifeline.
-        inherited: The descriptors that these were inherited as; loky's reducers duplicate them.
+        wiring: How to get hold of the lane and the lifeline.
         nice: How much to lower the scheduling priority.
+        storage: Where large buffers go that it sends back; arguments of `Storage`.
     """
-    global _lane
+    global _lane, _page, _storage
+    lane, lifeline = wiring.connect()
     arm(lifeline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if nice:
         os.nice(nice)
-    for fd in inherited:
-        os.close(fd)
     lane.setblocking(True)
     _lane = lane
+    _page = wiring.open_page(lane)
+    _storage = Storage(*storage, trusts=True)
     _lifelines.append(lifeline)
     os.register_at_fork(after_in_child=_release)
     this_task.is_worker_process = True
@@ -96,14 +100,13 @@ def serve(init: bytes | None, idle_timeout_s: float) -> NoReturn:
 
 
 def _serve(init: bytes | None, idle_timeout_s: float) -> None:
-    channel = Channel(_lane)
-    words = channel.receive_page()
+    channel = Channel(_lane, _storage)
     channel.send(Kind.HELLO)
     limit_loaded()  # before worker_init, so that what it sets on purpose holds
     state = _initialize(channel, init) if init is not None else None
     channel.send(Kind.READY)
     channel.limit_idleness(idle_timeout_s)
-    worker = Worker(channel, words, state)
+    worker = Worker(channel, _page, state)
     while (frame := channel.receive()) is not None:
         worker.handle(frame)
 
@@ -129,59 +132,6 @@ def _flush_output() -> None:
             continue
 
 
-class Channel:
-    """Blocking frames over the lane."""
-
-    def __init__(self, lane: socket.socket) -> None:
-        self._lane = lane
-        self._reader = FrameReader()
-
-    def receive_page(self) -> memoryview:
-        """Map the status page, whose descriptor is the first thing that the parent sends."""
-        _, fds, _, _ = socket.recv_fds(self._lane, 1, 1)
-        try:
-            return status_page.open_page(mmap.mmap(fds[0], status_page.SIZE))
-        finally:
-            os.close(fds[0])
-
-    def limit_idleness(self, seconds: float) -> None:
-        """Let `receive` give up after so long without a byte."""
-        whole, fraction = divmod(min(seconds, 1e8), 1)
-        limit = struct.pack("ll", int(whole), int(fraction * 1e6) or (0 if whole else 1))
-        self._lane.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-
-    def receive(self) -> Frame | None:
-        """Return the next frame; None at the end of the lane, or after idleness."""
-        reader = self._reader
-        while True:
-            frame = reader.next_frame()
-            if frame is not None:
-                return frame
-            try:
-                count = self._lane.recv_into(reader.writable())
-            except BlockingIOError:  # SO_RCVTIMEO has passed
-                if not reader.is_empty:
-                    continue
-                return None
-            except ConnectionResetError:
-                return None
-            if count == 0:
-                return None
-            reader.received(count)
-
-    def send(self, kind: int, payload: bytes = b"", flags: int = 0) -> None:
-        """Write one frame that belongs to no chunk."""
-        self.write(pack_header(kind, len(payload), flags), payload)
-
-    def write(self, header: bytes, payload: bytes) -> None:
-        """Write a packed header and its payload."""
-        if len(payload) < 1 << 16:
-            self._lane.sendall(header + payload)
-        else:
-            self._lane.sendall(header)
-            self._lane.sendall(payload)
-
-
 class Worker:
     """Handles the frames of one lane; is itself where a chunk's outcomes go."""
 
@@ -190,10 +140,11 @@ class Worker:
         self._words = words
         self._state = state
         self._functions: dict[bytes, bytes] = {}  # by digest; the parent drives what is kept
+        self._segments: dict[bytes, set[int]] = {}  # that they refer to, for those that do
         self._named: dict[bytes, Callable[..., Any]] = {}
         self._loaded: OrderedDict[tuple[int, bytes], Callable[..., Any]] = OrderedDict()
         self._task: Header
-        self._fn: Callable[..., Any]
+        self._name = ""  # of the function that is executed
         self._last = _NOTHING
 
     def handle(self, frame: Frame) -> None:
@@ -202,12 +153,37 @@ class Worker:
         if kind == Kind.TASK:
             self._execute(frame.header, payload)
         elif kind == Kind.FUNCTION:
-            self._functions[bytes(payload[:DIGEST_SIZE])] = bytes(payload[DIGEST_SIZE:])
+            digest, data = bytes(payload[:DIGEST_SIZE]), bytes(payload[DIGEST_SIZE:])
+            self._functions[digest] = data
+            if segments := segments_of(data):
+                self._segments[digest] = segments
         elif kind == Kind.FORGET:
-            self._functions.pop(bytes(payload), None)
-            self._named.pop(bytes(payload), None)
+            self._forget(bytes(payload))
+        elif kind == Kind.KEEP:
+            self._keep(payload)
+        elif kind == Kind.DROP:
+            self._drop(frame.header.start)
         else:
             raise RuntimeError(f"a frame of kind {kind} has no meaning for a worker")
+
+    def _forget(self, digest: bytes) -> None:
+        self._functions.pop(digest, None)
+        self._named.pop(digest, None)
+        self._segments.pop(digest, None)
+
+    def _keep(self, introduction: bytes | memoryview) -> None:
+        try:
+            keep(introduction, self._channel.open_file)
+        except OSError:  # what needs it fails, and says so
+            return
+
+    def _drop(self, number: int) -> None:
+        """Let go of a segment and of all that was made from it."""
+        forget(number)
+        for digest in [digest for digest, segments in self._segments.items() if number in segments]:
+            self._forget(digest)
+            for key in [key for key in self._loaded if key[1] == digest]:
+                del self._loaded[key]
 
     def _execute(self, header: Header, payload: bytes | memoryview) -> None:
         self._task = header
@@ -220,12 +196,14 @@ class Worker:
         except BaseException as error:
             self._refuse(Refusal.NO_FUNCTION, dumps(tuple(pack_failure(error))))
             return
+        body = memoryview(payload)[DIGEST_SIZE:]
         try:
-            items = loads(memoryview(payload)[DIGEST_SIZE:])
+            is_apart = header.flags & Flag.PARTS
+            items = Received(body, self._channel.open_file) if is_apart else loads(body)
         except BaseException as error:
             self._unreadable(describe_function(fn), error)
             return
-        self._fn = fn
+        self._name = describe_function(fn)
         try:
             with inner_threads(all_cores()) if header.flags & Flag.ALONE else nullcontext():
                 rest = execute(
@@ -274,18 +252,20 @@ class Worker:
     def _answer(
         self,
         kind: int,
-        data: bytes,
+        data: bytes | list[bytes | memoryview],
         flags: int,
         start: int = 0,
         count: int = 0,
         elapsed_ns: int = 0,
         measured: tuple[int, int, int] = _NOTHING,
+        file: MemoryFile | None = None,
     ) -> None:
         task = self._task
         longest_ns, stall_ns, held_pct = measured
+        pieces = [data] if isinstance(data, bytes) else data
         header = pack_header(
             kind,
-            len(data),
+            sum(map(len, pieces)),
             flags,
             task.run,
             task.epoch,
@@ -295,8 +275,9 @@ class Worker:
             longest_ns=longest_ns,
             stall_ns=stall_ns,
             gil_held_pct=held_pct,
+            n_files=file is not None and file.path is None,
         )
-        self._channel.write(header, data)
+        self._channel.write(header, pieces, file)
 
     def _finish(self, rest: Rest) -> None:
         """Send the last outcomes of a chunk, and what was measured of it."""
@@ -309,21 +290,38 @@ class Worker:
         if is_plain(values):
             self._send(dumps_plain(values), start, len(values), elapsed_ns, flags | Flag.PLAIN)
             return
-        packed: list[bytes] = []
+        packer = Packer()
         for index, value in enumerate(values, start):
             try:
-                packed.append(dumps(value))
+                packer.add(value)
             except BaseException as error:
-                if packed:
-                    self._send(dumps(packed), index - len(packed), len(packed), elapsed_ns)
-                    packed = []
-                self.failure(index, unpicklable_result(index, value, describe_function(self._fn), error))
-        self._send(dumps(packed), start + len(values) - len(packed), len(packed), elapsed_ns, flags)
+                if packer.parts:
+                    self._send_apart(packer, index - len(packer.parts), elapsed_ns)
+                    packer = Packer()
+                self.failure(index, unpicklable_result(index, value, self._name, error))
+        self._send_apart(packer, start + len(values) - len(packer.parts), elapsed_ns, flags)
 
-    def _send(self, data: bytes, start: int, count: int, elapsed_ns: int, flags: int = 0) -> None:
-        self._answer(Kind.VALUES, data, flags, start, count, elapsed_ns, self._last if flags & Flag.LAST else _NOTHING)
+    def _send_apart(self, packer: Packer, start: int, elapsed_ns: int, flags: int = 0) -> None:
+        goes_apart = packer.n_bytes >= FILE_BYTES and not self._task.flags & Flag.INLINE
+        file = packer.store(_storage) if goes_apart else None
+        payload = packer.message(file).payload()
+        self._send(payload, start, len(packer.parts), elapsed_ns, flags | Flag.PARTS, file)
+
+    def _send(
+        self,
+        data: bytes | list[bytes | memoryview],
+        start: int,
+        count: int,
+        elapsed_ns: int,
+        flags: int,
+        file: MemoryFile | None = None,
+    ) -> None:
+        measured = self._last if flags & Flag.LAST else _NOTHING
+        self._answer(Kind.VALUES, data, flags, start, count, elapsed_ns, measured, file)
 
     def failure(self, index: int, error: BaseException) -> None:
         """Send what one item raised."""
+        if isinstance(error, Unreadable) and error.__cause__ is not None:
+            error = unreadable_item(index, self._name, error.__cause__)
         payload = dumps(tuple(pack_failure(error)))
         self._answer(Kind.FAILURE, payload, Flag.PLAIN, index, 1)

@@ -1,0 +1,171 @@
+"""The lifetime of a session: what it holds, from when it is opened until all of it is gone."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, Unpack
+
+from .deciding.decide import thread_limit, worker_limit
+from .errors import SessionClosedError
+from .events import WorkersCapped
+from .initializing import LocalInitializer
+from .model import Decision, SessionStatistics
+from .outgoing import Outgoing
+from .planning import Planner, Venues
+from .plans import Plans
+from .pool.folder import PrivateFolder
+from .pool.waiting import poster
+from .records import Records
+from .sensing.environment import sense_environment
+from .sensing.host import sense_host, worker_environment
+from .sensing.system import this_system
+from .settings import ParallelConfig, Settings, SettingSource, session_settings
+from .strategies.processes import processes
+from .strategies.threads import threads
+from .wire.memory import Storage
+from .worker import task
+
+T = TypeVar("T")
+
+
+class Lifetime:
+    """Settings, workers, shared objects and books of a session, and whether it is open; see `ParallelSession`."""
+
+    def __init__(self, config: ParallelConfig | None = None, **settings: Unpack[Settings]) -> None:
+        system = this_system()
+        environment = sense_environment(system.environ)
+        checked, sources = session_settings(config, settings, environment.settings)
+        self.config: ParallelConfig = checked
+        self.sources: Mapping[str, SettingSource] = sources
+        host = sense_host(
+            system, is_worker=task.is_worker_process, is_off=environment.is_off, lifts_ci=environment.lifts_ci
+        )
+        self._state: Literal["not open", "open", "closed"] = "not open"
+        limit = worker_limit(host, self.config)
+        self._folder = PrivateFolder() if self.config.transport == "portable" else None
+        storage = Storage(self.config.transport, self._folder.path if self._folder is not None else None)
+        env = worker_environment(host.cores, limit, system.environ)
+        self._processes = processes(self.config, limit, env, system, storage)
+        self._threads = threads(thread_limit(host, self.config), self.config.idle_timeout_s)
+        limit_bytes = self.config.max_in_flight_bytes
+        self._outgoing = Outgoing(storage, system, limit_bytes, self._processes.pool.tidy)
+        self._venues = Venues(self._threads, self._processes, self._outgoing)
+        self._is_consent = self.sources["strategy"] is not SettingSource.ENVIRONMENT
+        self._planner = Planner(host, self.config, self._processes.pool)
+        self._plans = Plans(self.config, self._is_consent, LocalInitializer(self.config))
+        asked = self.config.workers or 0
+        is_capped = asked > host.cores
+        self._records = Records(WorkersCapped(workers_asked=asked, usable_cores=host.cores) if is_capped else None)
+
+    @property
+    def decisions(self) -> deque[Decision]:
+        """The last 128 decisions, the latest at the end; a run that moves has one for each move."""
+        return self._records.decisions
+
+    async def __aenter__(self) -> Self:
+        """Open the session; starts nothing yet."""
+        return self.open()
+
+    def open(self) -> Self:
+        """Open the session without a context, for one that lasts as long as the process.
+
+        Raises:
+            SessionClosedError: It was open before.
+        """
+        if self._state != "not open":
+            raise SessionClosedError(f"{self._state} already")
+        self._state = "open"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the session; see `aclose`."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all workers and return when they are gone; runs still under way fail. Idempotent, not cancellable."""
+        self._state = "closed"
+        for run, loop in list(self._records.under_way()):
+            try:
+                poster(loop)(partial(run.stop, SessionClosedError("closed")))
+            except RuntimeError:  # that event loop is closed, and the run gone with it
+                continue
+        await self._processes.aclose()
+        await self._threads.aclose()
+        self._outgoing.close()
+        if self._folder is not None:
+            self._folder.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", "") == "open" and self._processes.pool.lanes:
+            warnings.warn("a ParallelSession was never closed; its workers end now", ResourceWarning, stacklevel=2, source=self)
+            for lane in self._processes.pool.lanes:
+                lane.kill()
+                lane.close()
+
+    def __reduce__(self) -> Any:
+        """Refuse: workers can't be sent anywhere."""
+        raise TypeError(
+            "a ParallelSession can't be pickled, so it can't be an argument or be bound in fn. "
+            "Inside a worker call offloop.run_parallel: it runs right there."
+        )
+
+    def share(self, value: T) -> T:
+        """Have all workers use one copy of an object, wherever it stands in arguments, items or what is bound in fn.
+
+        It is passed like any other object and arrives as itself. Arrays, frames and tables, and views of them, are
+        mapped from that one copy; each item may write to what it got, and nobody else sees it. Of an object that is large
+        in other ways (a dict of many strings, say) each worker rebuilds one for itself, which its items have in common.
+
+        Costs nothing here: the copy is made off the loop, when something is first sent after this. From now on until
+        it is released leave the object as it is: read it, pass it on, take views of it; what you write to it may
+        reach workers or not.
+
+        Args:
+            value: Any object that can be pickled. Small ones travel as ever.
+
+        Returns:
+            The same object. The copy is freed when it is dropped, released, or the session is closed; lists, dicts and
+            others that can't be referred to weakly are held until one of the latter.
+
+        Raises:
+            SessionClosedError: The session isn't open.
+        """
+        self._check_open()
+        self._outgoing.shares.add(value)
+        return value
+
+    def release(self, value: object) -> bool:
+        """Free the copy of a shared object as soon as nothing under way uses it; the object itself stays what it is.
+
+        Returns:
+            Whether it was shared.
+        """
+        return self._outgoing.shares.release(value)
+
+    async def warm(self, workers: int | None = None) -> None:
+        """Start workers before they are needed, and return when they answer.
+
+        Args:
+            workers: How many; all of the session's if None.
+
+        Raises:
+            WorkerStartError: One could not be started.
+            WorkerInitError: worker_init failed.
+        """
+        self._check_open()
+        limit = self._processes.limit
+        await self._processes.pool.grow_to(limit if workers is None else min(workers, limit))
+
+    def statistics(self) -> SessionStatistics:
+        """Return what the session has done so far; runs count once they are over."""
+        return self._records.snapshot(self._processes.pool)
+
+    def _check_open(self) -> None:
+        if self._state != "open":
+            raise SessionClosedError(self._state)

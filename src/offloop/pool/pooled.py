@@ -1,0 +1,31 @@
+"""What a pool needs of its lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from ..strategies.base import Lane
+
+
+class PooledLane(Lane, Protocol):
+    """A lane as the pool sees it.
+
+    Attributes:
+        loop: The event loop of whoever leased it last.
+    """
+
+    loop: Any
+
+    def tidy(self) -> None:
+        """Let go of what is of no more use, before it becomes idle and while it is."""
+        ...
+
+    def close(self) -> None:
+        """Free this process's descriptors of it; nobody may be waiting on it any more. Idempotent."""
+        ...
+
+
+L = TypeVar("L", bound=PooledLane)
+
+Start = Callable[[Callable[[Callable[[], object]], None]], L]
