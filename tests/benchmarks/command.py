@@ -24,10 +24,17 @@ from .report import table
 from .rounds import take_turns
 from .sampling import Sampler
 from .studies import Study
+from .transport.figures import TRANSPORT
+from .transport.killed import Killed
+from .transport.watched import TimedThenWatched
 
 QUICK_ROUNDS = 3
-TABLES = (*FIGURES, *CANONICAL)
-STUDIES: dict[str, type[Study]] = {"regret": Regret, "cold_auto": ColdAuto}
+TABLES = (*FIGURES, *CANONICAL, *TRANSPORT)
+STUDIES: dict[str, type[Study]] = {"regret": Regret, "cold_auto": ColdAuto, "killed_100": Killed}
+GROUPS = {
+    "canonical": {figure.name for figure in CANONICAL},
+    "transport": {"killed_100", *(figure.name for figure in TRANSPORT)},
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,7 +68,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; ``--help`` lists what there is."""
     names = [*(figure.name for figure in TABLES), *STUDIES]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(names)}; default all")
+    parser.add_argument(
+        "figures",
+        nargs="*",
+        metavar="FIGURE",
+        help=f"of {', '.join(names)}, or a group: {', '.join(GROUPS)}; default all",
+    )
     parser.add_argument(
         "--peers", type=lambda text: text.split(","), help="of the peers, by commas; default all"
     )
@@ -85,6 +97,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write host, versions and raw samples")
     parser.add_argument("--verbose", action="store_true", help="let contenders write to standard error")
     options = parser.parse_args(arguments)
+    options.figures = [name for given in options.figures for name in sorted(GROUPS.get(given, {given}))]
     if unknown := set(options.figures) - set(names):
         parser.error(f"no such figure: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     peers = {entrant.contender for figure in TABLES for entrant in figure.entrants}
@@ -131,8 +144,8 @@ def opened(figure: Figure, options: argparse.Namespace, turns: int, entrant: Ent
         seconds=options.seconds,
         quick=options.quick,
     )
-    if figure.sampler is Guest:
-        return Guest(assignment, verbose=options.verbose)
+    if figure.sampler in (Guest, TimedThenWatched):
+        return figure.sampler(assignment, verbose=options.verbose)
     return figure.sampler(assignment)
 
 

@@ -19,6 +19,7 @@ class Role(StrEnum):
 ROLES = {
     "offloop": Role.OURS,
     "split": Role.LIMIT,
+    "copies": Role.LIMIT,
     "thread": Role.REFERENCE,
     "serial": Role.REFERENCE,
     "serial thread": Role.REFERENCE,
@@ -33,6 +34,8 @@ class Entrant:
     chunk: int | None = None  # None: the library's own default
     backend: str = "asyncio"  # asyncio, uvloop or trio
     variant: str = ""  # offloop: a strategy, then perhaps "thread-safe"; scripts: which script
+    way: str = ""  # how its data travels, or which; the scenario knows the words
+    slow: bool = False  # one timed round has to do
 
     @property
     def role(self) -> Role:
@@ -40,7 +43,7 @@ class Entrant:
 
     @property
     def label(self) -> str:
-        parts = [self.contender, self.variant]
+        parts = [self.contender, self.variant, self.way]
         parts.append(f"chunk={self.chunk}" if self.chunk else "")
         parts.append(f"on {self.backend}" if self.backend != "asyncio" else "")
         return " ".join(part for part in parts if part)
@@ -56,6 +59,7 @@ class Assignment:
     iterations_per_ms: int
     seconds: float
     quick: bool = False
+    watched: bool = False  # its workers' memory is read meanwhile, where the scenario can
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

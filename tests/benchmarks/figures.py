@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .deciding import Deciding
-from .entrants import Assignment, Entrant
+from .entrants import Entrant
 from .goals import FASTEST_PEER, Choice, Goal
 from .hosting import Guest
 from .sampling import Sampler
@@ -22,7 +22,7 @@ class Figure:
     goals: tuple[Goal | Choice, ...]
     rounds: int = 25
     alone: bool = False
-    sampler: Callable[[Assignment], Sampler] = Guest
+    sampler: Callable[..., Sampler] = Guest
 
 
 def enter(contender: str, *chunks: int | None) -> tuple[Entrant, ...]:

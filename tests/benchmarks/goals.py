@@ -25,6 +25,8 @@ class Goal:
     def text(self) -> str:
         measure = f"{self.ours}: {self.measure.removesuffix('_s')}"
         sign = "<" if self.strict else "≤"
+        if self.against is None and not self.measure.endswith("_s"):
+            return f"{measure} {sign} {self.limit:g}"
         if self.against is None:
             return f"{measure} {sign} {self.limit * 1e3:g} ms"
         return f"{measure} {sign} {self.limit:g} × {self.against}"
@@ -55,6 +57,7 @@ class Verdict:
     found: float | None = None
     quartiles: tuple[float, float] | None = None
     decided: str | None = None
+    measure: str = "wall_s"  # what ``found`` is, where it isn't a ratio
 
 
 def judge(goal: Goal | Choice, outcomes: Mapping[str, Outcome]) -> Verdict:
@@ -67,7 +70,7 @@ def judge(goal: Goal | Choice, outcomes: Mapping[str, Outcome]) -> Verdict:
         return Verdict(goal=goal.text, met=is_met, decided=" or ".join(sorted(set(ours.remarks))))
     if goal.against is None:
         found = ours.value(goal.measure)
-        return Verdict(goal=goal.text, met=_is_met(goal, found), found=found)
+        return Verdict(goal=goal.text, met=_is_met(goal, found), found=found, measure=goal.measure)
     rival = _rival(goal, goal.against, outcomes)
     if not rival or not rival.samples:
         return Verdict(goal=goal.text)

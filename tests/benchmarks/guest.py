@@ -17,7 +17,7 @@ import anyio
 from .contenders import build
 from .contenders.base import Contender
 from .entrants import Assignment, Sample
-from .scenarios import SCENARIOS, whole_task
+from .scenarios import scenario_of
 from .split import split
 from .workloads import rouse
 
@@ -70,7 +70,7 @@ async def opened(assignment: Assignment) -> AsyncIterator[Callable[[], Awaitable
 
         yield take_sample
         return
-    scenario = SCENARIOS.get(assignment.scenario, whole_task)
+    scenario = scenario_of(assignment.scenario)
     async with build(assignment.entrant, workers=assignment.workers) as contender:
 
         async def take_contenders_sample() -> tuple[Sample, str]:

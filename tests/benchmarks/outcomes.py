@@ -6,7 +6,8 @@ from statistics import median
 from .entrants import Entrant, Sample
 from .quantiles import quantile
 
-WORST_OF_ALL = {"max_s"}  # measures whose rounds are summed up by the worst one, not the median
+# Measures whose rounds are summed up by the worst one, not the median.
+WORST_OF_ALL = {"max_s", "pss_mb", "pss_share"}
 
 
 @dataclass

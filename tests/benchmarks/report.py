@@ -50,7 +50,7 @@ def goal_line(verdict: Verdict) -> str:
         return f"{verdict.goal}: {verdict.decided}, {'met' if verdict.met else 'missed'}"
     if verdict.found is None:
         return f"{verdict.goal}: not measured"
-    found = shown(verdict.found, "_s")
+    found = shown(verdict.found, verdict.measure)
     if verdict.quartiles:
         found = f"{ratio(verdict.found)} ({' to '.join(map(ratio, verdict.quartiles))})"
     rival = f" {verdict.against}" if verdict.against and verdict.against not in verdict.goal else ""
@@ -67,7 +67,7 @@ def shown(value: float, measure: str) -> str:
     if math.isnan(value):
         return "–"
     if not measure.endswith("_s"):
-        return f"{value:.0f}"
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     unit, size = next((fit for fit in UNITS if abs(value) >= fit[1]), UNITS[-1])
     digits = max(0, 2 - int(math.log10(max(abs(value) / size, 1.0))))
     return f"{value / size:.{digits}f} {unit}"

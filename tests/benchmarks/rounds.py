@@ -23,14 +23,15 @@ def take_turns(
     """Run all rounds; an entrant that fails drops out and says why.
 
     Entrants live side by side, asleep while it isn't their turn, and one untimed round comes
-    first; ``alone``, each is started for its own sample and ended after it, unrehearsed.
+    first; ``alone``, each is started for its own sample and ended after it, unrehearsed. A slow
+    one takes part in the first timed round only.
     """
     table = Table(opened)
     outcomes = [Outcome(entrant) for entrant in entrants]
     try:
         for number in range(1 if alone else 0, rounds + 1):
             for outcome in chance.sample(outcomes, len(outcomes)):
-                if outcome.failure is None:
+                if outcome.failure is None and not (outcome.entrant.slow and outcome.samples):
                     progress(f"round {number} of {rounds}: {outcome.entrant.label}")
                     table.turn(outcome, timed=number > 0)
                     if alone or outcome.failure:

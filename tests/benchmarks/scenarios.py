@@ -100,3 +100,12 @@ SCENARIOS: dict[str, Scenario] = {
     "callers": callers,
     "loop_delay": loop_delay,
 }
+
+
+def scenario_of(name: str) -> Scenario:
+    """Return the scenario of a figure; numpy is imported for those only that need it."""
+    if name in SCENARIOS:
+        return SCENARIOS[name]
+    from .transport.scenarios import TRANSPORT
+
+    return TRANSPORT.get(name, whole_task)

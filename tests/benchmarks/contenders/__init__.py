@@ -15,6 +15,7 @@ HOMES = {
     "pebble": ("pebble_pool", "Pebble"),
     "anyio.to_process": ("anyio_processes", "AnyioProcesses"),
     "trio-parallel": ("trio_processes", "TrioParallel"),
+    "copies": ("copies", "Copies"),
     "serial": ("serial", "Serial"),
     "serial thread": ("serial", "SerialThread"),
 }

@@ -1,8 +1,9 @@
 """offloop itself."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import offloop
 
@@ -56,3 +57,12 @@ class Offloop(Pooled):
         return await self.session.run_parallel(
             fn, items, strategy=self.strategy, thread_safe=self.thread_safe
         )
+
+    async def map_batches(self, fn: Callable[[Any], Any], rows: Any) -> Any:
+        """Await what fn makes of all rows, a block at a time."""
+        return await self.session.run_batches(fn, rows, strategy=self.strategy)
+
+    async def share(self, value: T) -> T:
+        """Put one copy of the value where all workers can map it."""
+        shared: Any = self.session.share(value)
+        return await shared if inspect.isawaitable(shared) else shared

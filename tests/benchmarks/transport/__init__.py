@@ -1,0 +1,1 @@
+"""How fast large data travels, what it takes of memory, what it leaves behind."""
