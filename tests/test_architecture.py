@@ -61,12 +61,12 @@ LOOKING_UP = {("deciding.recovery", "wire.status_page")}
 # What may be imported inside a function: what many programs never need, or a worker must not carry.
 LAZY = {
     "cloudpickle",
+    "ctypes",
     "hashlib",
     "loky",
     "multiprocessing",
     "numpy",
     "psutil",
-    "resource",
     "structlog",
     "tempfile",
     "threadpoolctl",

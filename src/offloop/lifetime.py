@@ -9,11 +9,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
+import anyio
+import anyio.to_thread
+
 from .deciding.decide import thread_limit, worker_limit
 from .errors import SessionClosedError
 from .events import WorkersCapped
 from .initializing import LocalInitializer
-from .model import Decision, SessionStatistics
+from .model import Decision, SessionStatistics, Strategy
 from .outgoing import Outgoing
 from .planning import Planner, Venues
 from .plans import Plans
@@ -97,7 +100,8 @@ class Lifetime:
                 continue
         await self._processes.aclose()
         await self._threads.aclose()
-        self._outgoing.close()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._outgoing.close)
         if self._folder is not None:
             self._folder.close()
 
@@ -122,9 +126,8 @@ class Lifetime:
         mapped from that one copy; each item may write to what it got, and nobody else sees it. Of an object that is large
         in other ways (a dict of many strings, say) each worker rebuilds one for itself, which its items have in common.
 
-        Costs nothing here: the copy is made off the loop, when something is first sent after this. From now on until
-        it is released leave the object as it is: read it, pass it on, take views of it; what you write to it may
-        reach workers or not.
+        Returns at once: the copy is made in a thread. From now on until it is released leave the object as it is: read it,
+        pass it on, take views of it; what you write to it may reach workers or not.
 
         Args:
             value: Any object that can be pickled. Small ones travel as ever.
@@ -137,7 +140,8 @@ class Lifetime:
             SessionClosedError: The session isn't open.
         """
         self._check_open()
-        self._outgoing.shares.add(value)
+        may_leave = self.config.strategy in (Strategy.AUTO, Strategy.PROCESSES) and self._planner.has_workers
+        self._outgoing.share(value, at_once=may_leave)
         return value
 
     def release(self, value: object) -> bool:

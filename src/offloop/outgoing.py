@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,7 @@ class Outgoing:
         self._system, self._limit_bytes, self._ended = system, limit_bytes, ended
         self._loads: weakref.WeakSet[_Load] = weakref.WeakSet()
         self._is_told = False
+        self._threads: list[threading.Thread] = []  # that store what is shared
 
     @property
     def bytes_in_flight(self) -> int:
@@ -117,9 +119,20 @@ class Outgoing:
         """Return a segment of what was sent with a message, so that others can refer to it."""
         return Segment(file, None, keeps, self._ended)
 
+    def share(self, value: object, *, at_once: bool) -> None:
+        """Share an object: store it in a thread from now on, or not before something is sent."""
+        self.shares.add(value)
+        if at_once:
+            thread = threading.Thread(target=self.shares.store_pending, name="offloop-share", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+
     def close(self) -> None:
-        """Free everything, once no worker is left."""
+        """Free everything, once no worker is left; blocks while something is being stored."""
         self.shares.clear()
+        for thread in self._threads:
+            thread.join()
         self.storage.close()
 
     def _check_room(self, n_bytes: int) -> None:

@@ -100,6 +100,12 @@ class Planner:
             self._host = meter.on(self._sensed)
         return self._host
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether there may ever be worker processes: not where the operator forbids it, nor inside of a worker."""
+        host = self._sensed
+        return not (host.is_off or host.is_worker or host.foreign_pool is not None)
+
     def look_at(self, fn: Any, sample: Sequence[Any], options: CallOptions) -> Known:
         """Look at a function and at its arguments, or at the first item, without running anything.
 

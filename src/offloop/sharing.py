@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .errors import PayloadTooLarge
 from .wire.buffers import Packer, Segment, Span
 
 _MAX_NESTED = 16  # so many spans that begin before an address are looked at: those around it may overlap
@@ -67,7 +68,7 @@ class Ledger:
 
 
 class _Share:
-    """An object that is shared; stored when something is first sent after that."""
+    """An object that is shared, and its segment once it is stored."""
 
     __slots__ = ("_reference", "is_stored", "segment")
 
@@ -112,7 +113,7 @@ class Shares:
         self._lock = threading.Lock()
 
     def add(self, value: object) -> None:
-        """Share an object. Nothing is done yet: the first run that sends anything stores it."""
+        """Share an object; it is stored by `store_pending`."""
         key = id(value)
         if key in self._shares:
             return
@@ -152,7 +153,10 @@ class Shares:
         except Exception:  # whoever sends it will hear why
             return
         keeps = [span.raw for span in packer.spans if share.owner is None or not _belongs_to(span.raw.obj, value)]
-        segment = self._keep(packer, keeps)
+        try:
+            segment = self._keep(packer, keeps)
+        except PayloadTooLarge:  # likewise
+            return
         if segment is None:
             return
         share.segment = segment

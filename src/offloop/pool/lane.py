@@ -82,7 +82,7 @@ class WorkerLane:
             start=chunk.start,
             n_items=len(chunk.items),
             duration_ns=int(budget_s * 1e9),
-            n_files=_is_passed(message.file),
+            n_files=_n_passed(message.file),
         )
         self._write(header + digest, pieces, message.file)
         self.in_flight.append(chunk)
@@ -104,7 +104,7 @@ class WorkerLane:
         if segment.number not in self._segments:
             self._segments.add(segment.number)
             data = segment.introduction()
-            header = pack_header(Kind.KEEP, len(data), n_files=_is_passed(segment.file))
+            header = pack_header(Kind.KEEP, len(data), n_files=_n_passed(segment.file))
             self._write(header, [data], segment.file)
 
     def tidy(self) -> None:
@@ -133,7 +133,7 @@ class WorkerLane:
         while out:
             view, file = out[0]
             try:
-                sent = self._socket.send(view) if file is None else send_with(self._socket, view, file.fd)
+                sent = self._socket.send(view) if file is None else send_with(self._socket, view, file.fds)
             except BlockingIOError:
                 if monotonic() >= deadline:
                     return
@@ -301,6 +301,6 @@ class WorkerLane:
         self.worker.close()
 
 
-def _is_passed(file: MemoryFile | None) -> bool:
-    """Whether a file goes by its descriptor."""
-    return file is not None and file.path is None
+def _n_passed(file: MemoryFile | None) -> int:
+    """Return how many descriptors a file travels by."""
+    return len(file.fds) if file is not None and file.path is None else 0

@@ -1,4 +1,4 @@
-"""Descriptors that travel with frames: at most one with each, attached to its first byte; see unix(7), SCM_RIGHTS."""
+"""Descriptors that travel with frames: a few at most, attached to the first byte; see unix(7), SCM_RIGHTS."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import socket
 from array import array
 from collections import deque
+from collections.abc import Sequence
 
 _WIDTH = array("i").itemsize
-_ROOM = socket.CMSG_SPACE(4 * _WIDTH) if hasattr(socket, "CMSG_SPACE") else 0
+_ROOM = socket.CMSG_SPACE(8 * _WIDTH) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
@@ -23,39 +24,45 @@ class Descriptors:
     """The descriptors that have come over a socket and that nobody has taken yet, in order."""
 
     def __init__(self) -> None:
-        self._come: deque[int | None] = deque()  # None for one that was lost
+        self._come: deque[list[int] | None] = deque()  # by frame; None for those that were lost
 
     def receive_into(self, lane: socket.socket, view: memoryview) -> int:
         """Receive bytes, and whatever descriptors come with them; return how many bytes."""
         count, ancillary, flags, _ = lane.recvmsg_into([view], _ROOM, _CLOSE_ON_EXEC)
         if ancillary or flags:
-            n_come = len(self._come)
+            come: list[int] = []
             for level, kind, data in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    self._come.extend(array("i", data[: len(data) - len(data) % _WIDTH]))
-            if flags & socket.MSG_CTRUNC and len(self._come) == n_come:
+                    come.extend(array("i", data[: len(data) - len(data) % _WIDTH]))
+            if flags & socket.MSG_CTRUNC:
+                _close(come)
                 self._come.append(None)
+            elif come:
+                self._come.append(come)
         return count
 
-    def take(self) -> int:
-        """Return the next descriptor, the caller's own from now on.
+    def take(self) -> list[int]:
+        """Return the descriptors that came with the next frame that brought any, the caller's own from now on.
 
         Raises:
-            LostDescriptor: It could not be received.
+            LostDescriptor: They could not be received.
         """
-        fd = self._come.popleft()
-        if fd is None:
+        come = self._come.popleft()
+        if come is None:
             raise LostDescriptor
-        return fd
+        return come
 
     def close(self) -> None:
         """Close those that nobody has taken."""
         while self._come:
-            fd = self._come.popleft()
-            if fd is not None:
-                os.close(fd)
+            _close(self._come.popleft() or [])
 
 
-def send_with(lane: socket.socket, view: memoryview, fd: int) -> int:
-    """Send bytes, with a descriptor attached to the first of them; return how many bytes were sent."""
-    return lane.sendmsg([view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))])
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def send_with(lane: socket.socket, view: memoryview, fds: Sequence[int]) -> int:
+    """Send bytes, with descriptors attached to the first of them; return how many bytes were sent."""
+    return lane.sendmsg([view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))])

@@ -67,7 +67,7 @@ HEADER_SIZE = _HEADER.size
 class Header(NamedTuple):
     """The fixed part of a frame.
 
-    `n_files` descriptors of memory files come with the frame's first byte: one or none. `epoch` numbers the chunks of a lane, `start` and `n_items` are the items concerned. `duration_ns` says of a TASK
+    `n_files` descriptors, of the stripes of one memory file, come with the frame's first byte. `epoch` numbers the chunks of a lane, `start` and `n_items` are the items concerned. `duration_ns` says of a TASK
     how long it may run before the rest is handed back (0: no limit), of outcomes how long the chunk has run so far.
     The last outcomes of a chunk also tell how long its longest item took, and, if that was asked for (`Flag.WATCH`), for
     how much of the time the GIL was held (`NOT_WATCHED` if that isn't known) and for how long at most.

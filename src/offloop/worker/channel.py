@@ -26,7 +26,7 @@ class Channel:
         self._lane, self._storage = lane, storage
         self._reader = FrameReader()
         self._descriptors = Descriptors()
-        self._came: int | OSError | None = None  # the descriptor that came with the last frame, until it is asked for
+        self._came: list[int] | OSError | None = None  # what came with the last frame, until it is asked for
 
     def limit_idleness(self, seconds: float) -> None:
         """Let `receive` give up after so long without a byte."""
@@ -55,8 +55,9 @@ class Channel:
             reader.received(count)
 
     def _let_come(self, header: Header) -> None:
-        if isinstance(self._came, int):
-            os.close(self._came)
+        if isinstance(self._came, list):
+            for fd in self._came:
+                os.close(fd)
         self._came = None
         if header.n_files:
             try:
@@ -89,7 +90,7 @@ class Channel:
         if sum(map(len, pieces)) < _JOIN:
             header, pieces = b"".join((header, *pieces)), ()
         if file is not None and file.path is None:
-            sent = send_with(self._lane, memoryview(header), file.fd)
+            sent = send_with(self._lane, memoryview(header), file.fds)
             header = header[sent:]
         elif file is not None:
             file.give_away()

@@ -275,7 +275,7 @@ class Worker:
             longest_ns=longest_ns,
             stall_ns=stall_ns,
             gil_held_pct=held_pct,
-            n_files=file is not None and file.path is None,
+            n_files=len(file.fds) if file is not None and file.path is None else 0,
         )
         self._channel.write(header, pieces, file)
 
