@@ -163,7 +163,8 @@ class Accounts:
         self.tally.busy_s += elapsed_s
         self.pace.measured(executed, elapsed_s)
         if backend.is_remote and chunk.message is not None:
-            self.cost.sent(self._queue.source.weigh(chunk.items), chunk.message.size, chunk.encode_s)
+            message, weight = chunk.message, self._queue.source.weigh(chunk.items)
+            self.cost.sent(weight, message.size, chunk.encode_s, in_file=message.size - message.inline_bytes)
         if tells_cost:
             self.cost.executed(executed, elapsed_s, measured.longest_s, is_remote=backend.is_remote)
         if measured.gil_held is not None:
@@ -171,11 +172,11 @@ class Accounts:
 
     def take_in(self, chunk: Chunk, report: Report, outcomes: Outcomes, seconds: float) -> None:
         """Take in outcomes that were unpacked in so many seconds."""
-        size = report.measured.result_bytes
+        size, in_file = report.measured.result_bytes, report.measured.in_file
         if outcomes.values and size:
             before = outcomes.start - chunk.start
             weigh, end = self._queue.source.weigh, before + len(outcomes.values)
-            self.cost.received(weigh(chunk.items, end) - weigh(chunk.items, before), size, seconds)
+            self.cost.received(weigh(chunk.items, end) - weigh(chunk.items, before), size, seconds, in_file)
         for part in self._without_stuck(chunk, outcomes) if outcomes.failures else (outcomes,):
             self.store(part)
 

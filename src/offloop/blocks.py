@@ -62,5 +62,9 @@ class BlockSource:
         """Never called: everything is at hand."""
         raise AssertionError("everything is at hand")
 
+    def is_settled(self, exporter: object) -> bool:
+        """All rows are there from the start."""
+        return True
+
     async def aclose(self) -> None:
         """Do nothing."""

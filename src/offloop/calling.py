@@ -14,11 +14,10 @@ from .encoding import Encoder, encode_inline, in_thread
 from .errors import UnpicklableFunction, WorkerStartError
 from .queueing import Queue
 from .settings import CallOptions
-from .sources import NoSource
+from .sources import NO_SOURCE
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Report
 from .tally import Tally
 
-_NO_SOURCE = NoSource()
 _WATCH_AFTER_S = 0.001  # what is over sooner is not worth a thread that watches the GIL
 
 
@@ -52,7 +51,7 @@ class Call:
         self.value: Any = None
         self._encoder = encoder
         self._job, self._args, self._options, self._cost, self._local = job, args, options, cost, local
-        self._queue = Queue(_NO_SOURCE)
+        self._queue = Queue(NO_SOURCE)
         self._scope: anyio.CancelScope | None = None
         self._accounts = Accounts(
             job,

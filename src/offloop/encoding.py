@@ -58,6 +58,15 @@ def encode_inline(chunk: Chunk) -> bool:
     return chunk.message is not None
 
 
+def _timed(chunk: Chunk, work: Callable[..., R], *args: Any) -> R:
+    """Call, and add how long that takes to what the chunk has taken: to wait for a turn is no cost of the items."""
+    begun = monotonic()
+    try:
+        return work(*args)
+    finally:
+        chunk.encode_s += monotonic() - begun
+
+
 class _Sent:
     """Buffers of one message that may stand in others too.
 
@@ -77,19 +86,20 @@ class Encoder:
     """Makes the function and the items of one run ready to travel.
 
     Large buffers are stored once for the message that they stand in. Once for the run are stored those bound in the
-    function; arrays that nobody can write to; and what stands in several items, if all items are there from the start. What
-    comes out of an iterator is stored anew each time, since it may be one buffer that is filled again and again.
+    function; arrays that nobody can write to; and what stands in several items, if all items are there from the start, or if
+    it is a snapshot of what an iterator has yielded more than once. Else what comes out of an iterator is stored anew
+    each time, since it may be one buffer that is filled again and again.
 
     Args:
         outgoing: The session's.
         job: What is executed.
-        are_at_hand: Whether all items are there from the start.
+        is_settled: Says of an object that exports a buffer whether it is the same for the whole run.
     """
 
-    __slots__ = ("_are_at_hand", "_are_large", "_job", "_ledger", "_outgoing", "_packing", "_recent", "_segments")
+    __slots__ = ("_are_large", "_is_settled", "_job", "_ledger", "_outgoing", "_packing", "_recent", "_segments")
 
-    def __init__(self, outgoing: Outgoing, job: Job, *, are_at_hand: bool = False) -> None:
-        self._outgoing, self._job, self._are_at_hand = outgoing, job, are_at_hand
+    def __init__(self, outgoing: Outgoing, job: Job, is_settled: Callable[[object], bool]) -> None:
+        self._outgoing, self._job, self._is_settled = outgoing, job, is_settled
         self._are_large = False  # whether items bring large buffers, so that each is pickled by itself
         self._ledger: Ledger | None = None
         self._packing: anyio.Lock | None = None
@@ -161,9 +171,8 @@ class Encoder:
 
         Several items for which together there is no room are left as they are: they may go one by one.
         """
-        begun = monotonic()
         while True:
-            packed, error = await in_thread(_attempt, self._pickle, chunk)
+            packed, error = await in_thread(_attempt, _timed, chunk, self._pickle, chunk)
             if error is not None:
                 return await in_thread(_unpicklable, chunk, self._job.name, error)
             if not isinstance(packed, Packer):
@@ -178,7 +187,6 @@ class Encoder:
                 break
             await before.is_stored.wait()
             self._share(before)  # so that it is found the next time
-        chunk.encode_s = monotonic() - begun
         return {}
 
     def _pickle(self, chunk: Chunk) -> Message | Packer | None:
@@ -197,7 +205,9 @@ class Encoder:
     def _spans_of(self, packer: Packer) -> dict[tuple[int, int], Span]:
         """Return the buffers of a message that may stand in others too, and are the same there."""
         return {
-            (span.start, span.n_bytes): span for span in packer.spans if self._are_at_hand or is_frozen(span.raw)
+            (span.start, span.n_bytes): span
+            for span in packer.spans
+            if self._is_settled(span.raw.obj) or is_frozen(span.raw)
         }
 
     async def _store(
@@ -209,7 +219,7 @@ class Encoder:
             self._recent.append(sent)
         try:
             load = await self._outgoing.admit(packer.n_bytes)
-            sent.file, error = await in_thread(_attempt, self._outgoing.store, packer)
+            sent.file, error = await in_thread(_attempt, _timed, chunk, self._outgoing.store, packer)
         finally:
             sent.is_stored.set()
         if isinstance(error, PayloadTooLarge):

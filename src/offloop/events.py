@@ -48,6 +48,7 @@ class RunDecided(Event):
     chunk_size: int | None
     item_s: float | None
     payload_bytes: float
+    shared_bytes: int
     result_bytes: float
     gil_held: float | None
     estimated_serial_s: float | None

@@ -21,7 +21,7 @@ from .accounts import Accounts
 from .calling import Errand
 from .changes import Changes
 from .crew import Crew
-from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, MAX_ITEMS, may_queue_second, next_size
+from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, may_queue_second, most_items, next_size
 from .deciding.estimate import GIL_FREE
 from .encoding import Encoder, encode_inline
 from .errors import OffloopError, UnpicklableFunction, WorkerStartError
@@ -306,7 +306,7 @@ class Run:
 
     def _size(self, backend: Backend) -> int:
         pace, unit = self._accounts.pace, self._queue.source.unit
-        most = unit * (MAX_ITEMS if backend.is_remote else LOCAL_ITEMS)
+        most = unit * (most_items(self._cost.largest_bytes) if backend.is_remote else LOCAL_ITEMS)
         least = unit if pace.item_s is None else pace.least
         return self._options.chunk_size or next_size(
             pace.item_s, self._queue.remaining, self._crew.n_lanes, most, least

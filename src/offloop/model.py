@@ -113,6 +113,7 @@ class Workload:
         longest_s: Seconds that the longest call took; None where it isn't known.
         gil_held: Share of the time that the GIL is held, 0 to 1; None where it isn't known.
         payload_bytes: Bytes that an item brings with it.
+        shared_bytes: Bytes that are bound in the function, so that they travel once for all items.
         result_bytes: Bytes that its result brings back.
         transport_s: Measured seconds that this process spends on sending an item and receiving its result; None:
             by `payload_bytes` and `result_bytes`.
@@ -140,6 +141,7 @@ class Workload:
     longest_s: float | None = None
     gil_held: float | None = None
     payload_bytes: float = 0.0
+    shared_bytes: int = 0
     result_bytes: float = 0.0
     transport_s: float | None = None
     is_light: bool = False
@@ -178,6 +180,7 @@ class Decision:
         item_s: Seconds per item, or row, that the choice rests on.
         gil_held: Share of the time that the work holds the GIL, 0 to 1; None where it isn't known.
         payload_bytes: Bytes that an item, or row, brings with it.
+        shared_bytes: About how many bytes are bound in the function, so that they travel once for all items.
         result_bytes: Bytes that its result brings back.
         estimated_serial_s: Estimated seconds in the local thread.
         estimated_s: Estimated seconds with the strategy chosen.
@@ -199,6 +202,7 @@ class Decision:
     item_s: float | None = None
     gil_held: float | None = None
     payload_bytes: float = 0.0
+    shared_bytes: int = 0
     result_bytes: float = 0.0
     estimated_serial_s: float | None = None
     estimated_s: float | None = None

@@ -49,7 +49,8 @@ class Known:
         options: The options of the call.
         function: What is known of the function.
         cost: What inputs of this size have cost.
-        payload_bytes: About how many bytes an item or a row brings with it.
+        payload_bytes: About how many bytes an item brings with it; nothing for rows, which lie in what is bound in fn.
+        shared_bytes: About how many bytes are bound in the function.
         n_features: Columns of the items, where they are two-dimensional.
         is_light: Whether the first items could go to a worker in a message, and it would know what to do with them.
         inner: Where the work brings parallelism of its own; None if it doesn't.
@@ -61,6 +62,7 @@ class Known:
     function: FunctionCosts
     cost: Cost
     payload_bytes: float
+    shared_bytes: int
     n_features: int | None
     is_light: bool
     inner: str | None
@@ -122,7 +124,8 @@ class Planner:
         bound = None if is_named else size_up(fn)
         function = self._costs.of(getattr(plain, "__code__", None) or function_name(plain))
         cost = function.of((size.key, bound and bound.key, is_batch) if bound or is_batch else size.key)
-        payload_bytes = size.n_bytes if options.item_bytes is None else options.item_bytes
+        payload_bytes = (0 if is_batch else size.n_bytes) if options.item_bytes is None else options.item_bytes
+        cost.payload_bytes = cost.payload_bytes or payload_bytes
         return Known(
             name=function_name(fn),
             fn=fn,
@@ -130,6 +133,7 @@ class Planner:
             function=function,
             cost=cost,
             payload_bytes=payload_bytes,
+            shared_bytes=bound.n_bytes if bound is not None else 0,
             n_features=size.n_features,
             is_light=is_named and function.was_remote and payload_bytes <= INLINE_BYTES and not is_batch,
             inner=find_in_call(fn, sample),
@@ -178,7 +182,6 @@ class Planner:
             then, then_s, decision = cost.decision
             if then_s / _SIMILAR < item_s < then_s * _SIMILAR and then == facts:
                 return decision
-        own_bytes = 0.0 if options.combine is None else known.payload_bytes  # rows travel with fn, not in messages
         work = Workload(
             fn=known.name,
             n_items=n_items,
@@ -187,9 +190,10 @@ class Planner:
             item_s=item_s,
             longest_s=cost.longest_s or None,
             gil_held=cost.gil_held if gil_held is None else gil_held,
-            payload_bytes=options.item_bytes or max(own_bytes, cost.payload_bytes) or known.payload_bytes,
+            payload_bytes=options.item_bytes or cost.payload_bytes,
+            shared_bytes=known.shared_bytes,
             result_bytes=cost.result_bytes,
-            transport_s=None if cost.transport_s is None else cost.transport_s + own_bytes / self.host.bytes_per_s / 2,
+            transport_s=cost.transport_s,
             is_light=known.is_light,
             n_features=known.n_features,
             idle_workers=idle,

@@ -37,6 +37,7 @@ def tell_decision(decision: Decision, options: CallOptions) -> None:
                 chunk_size=decision.chunk_size,
                 item_s=decision.item_s,
                 payload_bytes=decision.payload_bytes,
+                shared_bytes=decision.shared_bytes,
                 result_bytes=decision.result_bytes,
                 gil_held=decision.gil_held,
                 estimated_serial_s=decision.estimated_serial_s,

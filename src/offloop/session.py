@@ -137,7 +137,9 @@ class ParallelSession(Lifetime):
             SessionClosedError: The session isn't open.
         """
         self._check_open()
-        plan, source = self._plans.of(fn, options, MAP_OPTIONS), source_of(items)
+        plan = self._plans.of(fn, options, MAP_OPTIONS)
+        shares = self._outgoing.shares
+        source = source_of(items, shares.holds if shares.has_any else None)
         job = plan.job or self._job(fn, fn, plan.options)
         return await self._steering(fn, source.peek(), plan.options).map(job, source)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from bisect import bisect_right
@@ -112,6 +113,19 @@ class Shares:
         self._pending: list[_Share] = []
         self._lock = threading.Lock()
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything is shared."""
+        return bool(self._shares)
+
+    def holds(self, value: Any) -> bool:
+        """Whether this object is shared, or is an array that is a view of one that is."""
+        while value is not None:
+            if id(value) in self._shares:
+                return True
+            value = value.base if _is_array(value) else None
+        return False
+
     def add(self, value: object) -> None:
         """Share an object; it is stored by `store_pending`."""
         key = id(value)
@@ -172,6 +186,11 @@ def _belongs_to(exporter: Any, value: object) -> bool:
             return True
         exporter = getattr(exporter, "base", None)
     return False
+
+
+def _is_array(value: object) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
 
 
 def is_frozen(raw: memoryview) -> bool:

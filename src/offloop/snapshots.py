@@ -42,9 +42,13 @@ class Snapshots:
     A large array that is yielded again, with the contents that it had, is passed as the snapshot taken then, if that
     is still in use: ``((X, p) for p in grid)`` holds one copy of X. It is compared byte by byte, at a multiple of the
     rate at which fresh memory is filled.
+
+    Args:
+        is_shared: Says of what the user has promised not to change that it is passed as it is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_shared: Callable[[object], bool] | None = None) -> None:
+        self.is_shared = is_shared
         self._earlier: dict[int, tuple[ref[Any], ref[Any]]] = {}  # by id: what was copied, and its copy
         self._copiers: dict[int, tuple[type, Copier]] = {}  # by id: a type, kept alive by this
         self._passed: dict[int, type] = {}  # by id: types, kept alive by this, whose objects are passed as they are
@@ -69,6 +73,10 @@ class Snapshots:
             else:
                 return item
         return _Snapshot(self, max_bytes).of(item, _DEPTH)
+
+    def made(self, value: object) -> bool:
+        """Whether this is one of the last snapshots of a large array, which nobody else can write to."""
+        return any(snapshot() is value for _, snapshot in self._earlier.values())
 
     def copier(self, kind: type) -> Copier | None:
         """Return what copies objects of a type that isn't a built-in container; None if they are passed as they are."""
@@ -118,6 +126,9 @@ class _Snapshot:
             return value
         if id(value) in self._copies:
             return self._copies[id(value)]
+        is_shared = self._snapshots.is_shared
+        if is_shared is not None and is_shared(value):
+            return value
         rebuild = _REBUILD.get(id(kind)) or (_Snapshot._named_tuple if _is_named_tuple(kind) else None)
         if rebuild is None:
             copy = self._copy(value, kind)

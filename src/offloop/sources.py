@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing, nullcontext
 from itertools import islice
 from time import monotonic
@@ -81,13 +81,23 @@ class Source(Protocol):
         """Wait for more items, at most `count`, to be at hand."""
         ...
 
+    def is_settled(self, exporter: object) -> bool:
+        """Whether this object, which exports a buffer of an item, is the same for the whole run, whoever else has it."""
+        ...
+
     async def aclose(self) -> None:
         """Close what the items come from."""
         ...
 
 
-def source_of(items: Iterable[Any] | AsyncIterable[Any]) -> Source:
+def source_of(
+    items: Iterable[Any] | AsyncIterable[Any], is_shared: Callable[[object], bool] | None = None
+) -> Source:
     """Return the source for what a caller passed.
+
+    Args:
+        items: Anything that can be iterated over.
+        is_shared: Says of what in them the user has promised not to change it.
 
     Raises:
         TypeError: It can't be iterated over.
@@ -97,9 +107,9 @@ def source_of(items: Iterable[Any] | AsyncIterable[Any]) -> Source:
     if isinstance(items, _AT_HAND):
         return _SequenceSource(list(items))
     if isinstance(items, AsyncIterable):
-        return _AsyncSource(items)
+        return _AsyncSource(items, is_shared)
     if isinstance(items, Iterable) or hasattr(items, "__getitem__"):
-        return _IteratorSource(items)
+        return _IteratorSource(items, is_shared)
     raise TypeError(f"items must be iterable or async iterable, not {type(items).__name__}")
 
 
@@ -108,6 +118,10 @@ class _OneByOne:
 
     unit = 1
     probe = PROBE_ITEMS
+
+    def is_settled(self, exporter: object) -> bool:
+        """All items are there from the start."""
+        return True
 
     def weigh(self, items: Sequence[Any], count: int | None = None) -> int:
         """Return how many they are."""
@@ -135,6 +149,9 @@ class NoSource(_OneByOne):
 
     async def aclose(self) -> None:
         """Do nothing."""
+
+
+NO_SOURCE = NoSource()
 
 
 class _SequenceSource(_OneByOne):
@@ -172,12 +189,16 @@ class _SequenceSource(_OneByOne):
 class _BufferedSource(_OneByOne):
     """Items that come in their own time."""
 
-    def __init__(self, size: int | None) -> None:
+    def __init__(self, size: int | None, is_shared: Callable[[object], bool] | None) -> None:
         self._buffer: deque[Any] = deque()
         self._size = size  # what the iterable says of its length; it may be wrong
         self._taken = 0
-        self._snapshots = Snapshots()
+        self._snapshots = Snapshots(is_shared)
         self.is_read = False
+
+    def is_settled(self, exporter: object) -> bool:
+        """A snapshot is."""
+        return self._snapshots.made(exporter)  # anything else may be filled anew for the next item
 
     @property
     def total(self) -> int | None:
@@ -210,8 +231,8 @@ class _BufferedSource(_OneByOne):
 class _IteratorSource(_BufferedSource):
     """An iterable whose code may block, so it is read in a thread."""
 
-    def __init__(self, items: Iterable[Any]) -> None:
-        super().__init__(len(items) if isinstance(items, Collection) else None)
+    def __init__(self, items: Iterable[Any], is_shared: Callable[[object], bool] | None) -> None:
+        super().__init__(len(items) if isinstance(items, Collection) else None, is_shared)
         self._iterator: Iterator[Any] | None = None
         self._items = items
         self._in_use = threading.Lock()  # held while a thread is in the user's code, which can't be interrupted there
@@ -264,8 +285,8 @@ class _IteratorSource(_BufferedSource):
 class _AsyncSource(_BufferedSource):
     """An async iterable, read item by item."""
 
-    def __init__(self, items: AsyncIterable[Any]) -> None:
-        super().__init__(None)
+    def __init__(self, items: AsyncIterable[Any], is_shared: Callable[[object], bool] | None) -> None:
+        super().__init__(None, is_shared)
         self._items = items
         self._iterator: AsyncIterator[Any] | None = None
 

@@ -22,7 +22,7 @@ from .records import Records
 from .reporting import tell_fallback
 from .results import Results
 from .sensing.meter import meter
-from .sources import Source
+from .sources import NO_SOURCE, Source
 from .strategies.base import Backend, Chunk, Job, Report
 from .strategies.serial import local_thread
 from .tally import Tally
@@ -95,7 +95,7 @@ class Steering:
         try:
             self._settle(self._decision)
             backend = self._backend()
-            job = self._fitting(job, are_at_hand=False)
+            job = self._fitting(job, NO_SOURCE)
             waits = self._decision.reason is Reason.MEASURING and backend is self._local and self._local.backlog_s > 0
             if backend is self._local and not waits:
                 return await self._single_here(job, args)
@@ -140,7 +140,7 @@ class Steering:
         self._decision = self.decide(source.remaining)
         self._records.begun(self)
         try:
-            return await self._map(self._fitting(job, are_at_hand=source.n_ready is None), source)
+            return await self._map(self._fitting(job, source), source)
         finally:
             try:
                 if source.n_ready is not None:
@@ -323,11 +323,11 @@ class Steering:
 
     # --- before and after --------------------------------------------------------------------------------------------
 
-    def _fitting(self, job: Job, *, are_at_hand: bool) -> Job:
+    def _fitting(self, job: Job, source: Source) -> Job:
         """Return the job as it should execute by what was decided, with what makes it ready to travel."""
         if self._decision.reason is Reason.INNER_PARALLELISM and self._backend().is_remote:
             job = job.alone()
-        self._encoder = Encoder(self._venues.outgoing, job, are_at_hand=are_at_hand)
+        self._encoder = Encoder(self._venues.outgoing, job, source.is_settled)
         return job
 
     def _backend(self) -> PooledBackend[Any]:

@@ -121,7 +121,7 @@ def test_every_item_is_stored_or_stuck(
     chunk = books.take(n_items)
     failures = {chunk.start + i: unpicklable(kind) for i, kind in sorted(failing.items()) if i < n_items}
     values = [None if index in failures else index * 10 for index in range(chunk.start, chunk.end)]
-    report: Any = type("FakeReport", (), {"measured": type("FakeMeasured", (), {"result_bytes": 0})})
+    report: Any = type("FakeReport", (), {"measured": type("FakeMeasured", (), {"result_bytes": 0, "in_file": 0})})
     books.accounts.take_in(chunk, report, Outcomes(chunk.start, values, dict(failures)), 0.0)
 
     stuck = [

@@ -72,6 +72,7 @@ def test_a_decision_is_told_with_its_estimates(heard: list[Event]) -> None:
         "item_s": 0.01,
         "gil_held": 0.9,
         "payload_bytes": 8e3,
+            "shared_bytes": 400_000_000,
         "result_bytes": 16.0,
         "estimated_serial_s": 5.0,
         "estimated_s": 2.6,

@@ -14,6 +14,7 @@ BUDGET_S = 3 * TARGET_S  # a chunk that runs longer was misjudged; it hands the 
 FLOOR_S = 0.001  # less work than this is not worth a round trip of its own, so the last chunks are of this size
 SHARES = 4  # a chunk is at most this part of what each worker still has to do, so that all finish together
 MAX_ITEMS = 1 << 14  # more are not pickled on the loop, see wire/pickling.py
+MESSAGE_BYTES = 16 << 20  # nor larger messages sent than these, unless by a single item: 8 ms of writing at 2 GB/s
 PROBE_ITEMS = 1024  # what work of unknown cost begins with: enough to time items of 0.1 µs
 SHORT_S = 2 * TARGET_S  # what is estimated to take no longer in the local thread is executed there in one go
 LOCAL_ITEMS = 1 << 20  # to a thread nothing is pickled, so that time alone is the limit
@@ -60,6 +61,11 @@ def next_size(
         floor = max(_items_in(FLOOR_S, item_s, most), least // (OVERHEAD - 1))
         size = min(size, max(share, floor), max(1, remaining))
     return size
+
+
+def most_items(item_bytes: float) -> int:
+    """Return how many items may travel together, if each of them, or its result, is so large."""
+    return MAX_ITEMS if item_bytes * MAX_ITEMS <= MESSAGE_BYTES else max(1, int(MESSAGE_BYTES / item_bytes))
 
 
 def first_size(

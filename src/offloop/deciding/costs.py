@@ -43,6 +43,8 @@ class Cost:
         receiving: Seconds per item that unpickling its result took.
         payload_bytes: Bytes of an item, pickled.
         result_bytes: Bytes of a result, pickled, or as far as its size could be seen.
+        sent_in_file: Bytes of an item that travel in a memory file; the time that takes is in `sending`.
+        received_in_file: Bytes of a result, likewise.
         longest_s: Seconds that the longest item took; fades.
         gil_held: Share of the time that the GIL is held; None before it was watched.
         stall_s: Longest time that an item kept the GIL from another thread.
@@ -59,6 +61,8 @@ class Cost:
     receiving: Pace = field(default_factory=Pace)
     payload_bytes: float = 0.0
     result_bytes: float = 0.0
+    sent_in_file: float = 0.0
+    received_in_file: float = 0.0
     longest_s: float = 0.0
     gil_held: float | None = None
     stall_s: float = 0.0
@@ -83,12 +87,17 @@ class Cost:
         return whole_s
 
     @property
+    def largest_bytes(self) -> float:
+        """How many bytes an item is, or its result if that is larger, as far as is known."""
+        return max(self.payload_bytes, self.result_bytes)
+
+    @property
     def transport_s(self) -> float | None:
         """Seconds per item that this process spends on sending it and receiving its result; None if none was sent."""
         sending_s = self.sending.item_s
         if sending_s is None:
             return None
-        moving_s = (self.payload_bytes + self.result_bytes) / _SOCKET_BYTES_PER_S
+        moving_s = max(0.0, self.payload_bytes + self.result_bytes - self.sent_in_file - self.received_in_file) / _SOCKET_BYTES_PER_S
         return sending_s + (self.receiving.item_s or sending_s) + moving_s
 
     def is_worth_watching(self, n_items: int) -> bool:
@@ -110,17 +119,17 @@ class Cost:
         self.decision = None
         self.stall_s = max(stall_s, self.stall_s / 2)
 
-    def sent(self, items: int, size: int, seconds: float) -> None:
-        """Take in what sending items took."""
+    def sent(self, items: int, size: int, seconds: float, in_file: int = 0) -> None:
+        """Take in what sending items took; `in_file` of their bytes did not go through the lane."""
         if self.sending.item_s is None:
             self.decision = None
         self.sending.measured(items, seconds)
-        self.payload_bytes = size / items
+        self.payload_bytes, self.sent_in_file = size / items, in_file / items
 
-    def received(self, items: int, size: int, seconds: float) -> None:
-        """Take in what receiving results took."""
+    def received(self, items: int, size: int, seconds: float, in_file: int = 0) -> None:
+        """Take in what receiving results took; `in_file` of their bytes did not come through the lane."""
         self.receiving.measured(items, seconds)
-        self.result_bytes = size / items
+        self.result_bytes, self.received_in_file = size / items, in_file / items
 
     def ran(self, item_s: float) -> None:
         """Take in what an item took on average in a whole run, in workers or alone in this process."""

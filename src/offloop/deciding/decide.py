@@ -195,6 +195,7 @@ def _decision(
         item_s=work.item_s,
         gil_held=work.gil_held,
         payload_bytes=work.payload_bytes,
+        shared_bytes=work.shared_bytes,
         result_bytes=work.result_bytes,
         platform=host.platform,
         requested=options.strategy,

@@ -15,6 +15,7 @@ HORIZON_S = 1.0  # so much work is assumed where the number of items isn't known
 ITEM_TRIP_S = 0.5e-6  # sending a plain number to a worker and back, each side, in a chunk of many: measured
 GIL_FREE = 0.25  # a smaller share than this is what a busy machine looks like: 5 to 17 % were seen with the GIL free
 BRIDGE = 0.5  # what the local thread gets done while workers start, which takes the GIL as well: measured 0.4 to 0.6
+SHARED_BYTES_PER_S = 1.5e9  # storing what is bound in fn: measured 2 to 3 GB/s; and mapping it in each worker, 10 GB/s
 LATE = 0.25  # so much of the time to start is taken to be left, however long it has lasted: a guess
 NEAR = 1.05  # more workers must gain at least this much over fewer
 
@@ -81,6 +82,8 @@ def estimate_processes(host: Host, work: Workload, most: int, *, may_bridge: boo
     here_s = n * moved_s  # this process moves one item after another
     all_cores_s = n * (executed_s + moved_s) / host.cores
     wait_s = work.workers_backlog_s / most
+    if work.current is not Strategy.PROCESSES or not work.n_done:
+        wait_s += work.shared_bytes / SHARED_BYTES_PER_S
     best = Estimate(float("inf"), 1)
     for workers in _counts(n, most):
         warm_s = max(_makespan(n, executed_s, workers, work.longest_s), here_s, all_cores_s)

@@ -9,7 +9,7 @@ import tempfile
 import weakref
 
 _PREFIX = "offloop-"
-_LOCK = "lock"
+_LOCK = ".offloop-lock"  # nobody else has a file of this name: what is in a folder with it may be removed
 
 
 class PrivateFolder:
@@ -26,27 +26,52 @@ class PrivateFolder:
     """
 
     def __init__(self) -> None:
-        root = tempfile.gettempdir()
-        _sweep(root)
-        self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=root)
-        lock = os.open(f"{self.path}/{_LOCK}", os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            root = tempfile.gettempdir()
+            _sweep(root)
+            self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=root)
+        except OSError as error:
+            text = f"no folder for transport='portable' could be made ({error}); set TMPDIR to one that can be written to"
+            raise OSError(error.errno, text) from error
+        try:
+            lock = _locked(self.path)
+        except BaseException:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
         self.close = weakref.finalize(self, _remove, self.path, lock, os.getpid())
 
 
+def _locked(path: str) -> int:
+    """Return the descriptor of the lock of a new folder; it has its name from when it is held, or it might be swept."""
+    early = f"{path}/{_LOCK}-early"
+    lock = os.open(early, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(early, f"{path}/{_LOCK}")
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
 def _remove(path: str, lock: int, owner: int) -> None:
-    os.close(lock)
     if os.getpid() == owner:  # and not a process forked from it
         shutil.rmtree(path, ignore_errors=True)
+    os.close(lock)
 
 
 def _sweep(root: str) -> None:
     """Remove folders whose owners are gone."""
-    for entry in os.scandir(root):
+    try:
+        names = os.listdir(root)
+    except OSError:  # one may write to it and not look into it
+        return
+    for name in names:
+        path = f"{root}/{name}"
         try:
-            if not entry.name.startswith(_PREFIX) or entry.stat(follow_symlinks=False).st_uid != os.getuid():
+            if not name.startswith(_PREFIX) or os.lstat(path).st_uid != os.getuid():
                 continue
-            lock = os.open(f"{entry.path}/{_LOCK}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            lock = os.open(f"{path}/{_LOCK}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:  # nothing of ours, or it is just being made
             continue
         try:
@@ -54,6 +79,6 @@ def _sweep(root: str) -> None:
         except OSError:  # its owner lives
             continue
         else:
-            shutil.rmtree(entry.path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(lock)

@@ -56,8 +56,8 @@ class WorkerReport(NamedTuple):
         """What was measured of the chunk; told with the last report."""
         header = self.frame.header
         held = None if header.gil_held_pct == NOT_WATCHED else header.gil_held_pct / 100
-        size = header.length + (self.came.size if isinstance(self.came, MemoryFile) else 0)
-        return Measured(header.longest_ns / 1e9, held, header.stall_ns / 1e9, size)
+        in_file = self.came.size if isinstance(self.came, MemoryFile) else 0
+        return Measured(header.longest_ns / 1e9, held, header.stall_ns / 1e9, header.length + in_file, in_file)
 
     @property
     def refused(self) -> Refused | None:

@@ -161,12 +161,14 @@ class Measured(NamedTuple):
         gil_held: Share of the time that the GIL was held, 0 to 1; None if it wasn't watched, or too short to tell.
         stall_s: The longest that another thread had to wait for the GIL.
         result_bytes: Bytes that the outcomes came in; 0 from a thread.
+        in_file: How many of them came in a memory file.
     """
 
     longest_s: float = 0.0
     gil_held: float | None = None
     stall_s: float = 0.0
     result_bytes: int = 0
+    in_file: int = 0
 
 
 class Report(Protocol):

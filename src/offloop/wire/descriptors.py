@@ -47,7 +47,7 @@ class Descriptors:
         Raises:
             LostDescriptor: They could not be received.
         """
-        come = self._come.popleft()
+        come = self._come.popleft() if self._come else None
         if come is None:
             raise LostDescriptor
         return come

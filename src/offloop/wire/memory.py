@@ -12,14 +12,15 @@ Whoever receives one maps it copy-on-write: it may write to what it got, and nob
 
 from __future__ import annotations
 
+import _thread
 import errno
 import fcntl
 import itertools
 import mmap
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
 
@@ -33,9 +34,14 @@ _PAGE = mmap.ALLOCATIONGRANULARITY
 _STRIPE_BYTES = 32 << 20
 _MAX_STRIPES = 4
 
+# Whoever closes a file last waits until its memory is free, 58 ms for 400 MB, and that may be the event loop.
+_SLOW_BYTES = 16 << 20
+
 _MAX_MAPPED = 1 << 14  # a quarter of the mappings that Linux lets a process have as it comes (vm.max_map_count)
 
 _ALIGNMENT = 64  # of what is copied out, as far as its offset is: a cache line, and the widest vector register
+
+_TOO_SHORT = "a memory file is shorter than its sender said"
 
 KINDS = ("memory", "file", "portable")
 
@@ -62,7 +68,7 @@ class MemoryFile:
     __slots__ = ("__weakref__", "_owns_path", "_stripe", "fds", "path", "size")
 
     def __init__(self, fds: Sequence[int], stripe: int, size: int, path: str | None = None) -> None:
-        self.fds, self._stripe, self.size, self.path = tuple(fds), stripe, size, path
+        self.fds, self._stripe, self.size, self.path = tuple(fds), max(1, stripe), size, path
         self._owns_path = path is not None
 
     def write(self, buffers: Buffers) -> None:
@@ -75,9 +81,9 @@ class MemoryFile:
             _write(self.fds[0], buffers)
             return
         parts = [_cut(buffers, k * self._stripe, (k + 1) * self._stripe) for k in range(len(self.fds))]
-        with ThreadPoolExecutor(len(self.fds), "offloop-write") as threads:
-            for _ in threads.map(_write, self.fds, parts):
-                pass
+        for fd in self.fds[:-1]:
+            os.ftruncate(fd, self._stripe)  # a buffer may end before its stripe does: the receiver goes by the length
+        _side_by_side([partial(_write, fd, part) for fd, part in zip(self.fds, parts, strict=True)])
 
     def view(self, offset: int, length: int) -> memoryview:
         """Return bytes of it, the caller's own: writable, seen by nobody else, aligned like `offset` up to a page.
@@ -87,7 +93,10 @@ class MemoryFile:
 
         Raises:
             MemoryError: There is no room for them.
+            EOFError: The file is shorter than its sender said.
         """
+        if offset + length > self.size:
+            raise EOFError(_TOO_SHORT)
         if length >= MAP_BYTES and len(_mapped) < _MAX_MAPPED:
             lead = offset % _PAGE
             try:
@@ -132,7 +141,7 @@ class MemoryFile:
                 room = memory[at + done - begin : at + min(end, done + _WRITE_BYTES) - begin]
                 count = os.preadv(fd, [room], done)
                 if not count:
-                    raise EOFError("a memory file is shorter than its sender said")
+                    raise EOFError(_TOO_SHORT)
                 done += count
         return memory
 
@@ -143,16 +152,29 @@ class MemoryFile:
     def close(self) -> None:
         """Close it; what was mapped stays. Idempotent."""
         fds, self.fds = self.fds, ()
-        for fd in fds:
-            os.close(fd)
-        if fds and self._owns_path:
+        if not fds:
+            return
+        if self._owns_path:
             try:
                 os.unlink(self.path or "")
             except OSError:  # its folder is gone
                 pass
+        if self.size >= _SLOW_BYTES:
+            try:
+                _thread.start_new_thread(_close, (fds,))
+            except RuntimeError:  # no more threads, or the interpreter is on its way out
+                pass
+            else:
+                return
+        _close(fds)
 
     def __del__(self) -> None:
         self.close()
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _cut(buffers: Buffers, begin: int, end: int) -> list[tuple[int, memoryview]]:
@@ -178,6 +200,32 @@ def _write(fd: int, buffers: Buffers) -> None:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except (OSError, AttributeError):  # not a file of this kind
         pass
+
+
+def _side_by_side(works: Sequence[Callable[[], object]]) -> None:
+    """Call these at the same time, as far as there are threads for that; raises what one of them raised."""
+    errors: list[BaseException] = []
+
+    def attempt(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads: list[threading.Thread] = []
+    for work in works[1:]:
+        thread = threading.Thread(target=attempt, args=(work,), name="offloop-write", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is on its way out
+            attempt(work)
+        else:
+            threads.append(thread)
+    attempt(works[0])
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 @cache
@@ -269,7 +317,7 @@ class Storage:
         for create in self._ways(size):
             try:
                 file = create()
-            except OSError:
+            except (OSError, ImportError):  # no descriptor is left to read a module with
                 continue
             try:
                 file.write(buffers)
@@ -296,7 +344,7 @@ class Storage:
     def _taken_in(self, fds: Sequence[int]) -> MemoryFile:
         sizes = [os.fstat(fd).st_size for fd in fds]
         kind = MemoryFile if self._trusts or all(map(_is_sealed, fds)) else _Unmapped
-        file = kind(fds, max(1, sizes[0]), sum(sizes))
+        file = kind(fds, sizes[0], sum(sizes))
         self._files.add(file)
         return file
 
@@ -315,7 +363,7 @@ class Storage:
         if self.kind == "memory" and hasattr(os, "memfd_create"):
             yield partial(self._memfd, size)
         for folder in ("/dev/shm", None):
-            if folder is None or (os.path.isdir(folder) and _free(folder) > size):
+            if folder is None or _free(folder) > size:
                 yield partial(self._unlinked, folder, size)
 
     def _memfd(self, size: int) -> MemoryFile:
@@ -353,18 +401,37 @@ _NO_ROOM = frozenset(
 
 
 def memory_file(name: str, size: int) -> int:
-    """Return the descriptor of a file in memory, or of an unlinked one, that both sides may write to."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    else:
-        import tempfile
+    """Return the descriptor of a file in memory, or of an unlinked one, that both sides may write to.
 
-        with tempfile.TemporaryFile(prefix=name) as file:
-            fd = os.dup(file.fileno())
-    os.truncate(fd, size)
+    Raises:
+        OSError: None can be had, or there is no room for it.
+    """
+    if hasattr(os, "memfd_create"):
+        try:
+            return fill(os.memfd_create(name, os.MFD_CLOEXEC), size)
+        except OSError:  # refused, by a filter of system calls say
+            pass
+    import tempfile
+
+    folder = "/dev/shm" if _free("/dev/shm") > size else None
+    with tempfile.TemporaryFile(prefix=name, dir=folder) as file:
+        return fill(os.dup(file.fileno()), size)
+
+
+def fill(fd: int, size: int) -> int:
+    """Fill a file with zeros and return it, or close it where there is no room: written to, a hole would be a SIGBUS."""
+    try:
+        if os.pwrite(fd, bytes(size), 0) != size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
 def _free(folder: str) -> int:
-    facts = os.statvfs(folder)
+    try:
+        facts = os.statvfs(folder)
+    except OSError:
+        return 0
     return facts.f_bavail * facts.f_frsize
