@@ -57,7 +57,7 @@ def strategy(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-async def session(anyio_backend: object, strategy: str) -> AsyncIterator[offloop.ParallelSession]:
+async def session(anyio_backend: object, transport: str, strategy: str) -> AsyncIterator[offloop.ParallelSession]:
     """A session that all tests of a module share, with everything started."""
     async with offloop.ParallelSession(strategy=strategy, workers=2, idle_timeout_s=600) as session:
         await w.start_all(session, strategy)
@@ -65,7 +65,7 @@ async def session(anyio_backend: object, strategy: str) -> AsyncIterator[offloop
 
 
 @pytest.fixture(scope="module")
-async def workers(anyio_backend: object) -> AsyncIterator[offloop.ParallelSession]:
+async def workers(anyio_backend: object, transport: str) -> AsyncIterator[offloop.ParallelSession]:
     """A session on processes that all tests of a module share, with everything started."""
     async with offloop.ParallelSession(strategy="processes", workers=2, idle_timeout_s=600) as session:
         await w.start_all(session, "processes")

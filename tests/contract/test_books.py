@@ -27,7 +27,7 @@ STRATEGIES: list[Any] = ["auto", "serial", "threads", "processes"]
 
 
 @pytest.fixture(scope="module")
-async def session(anyio_backend: object) -> AsyncIterator[offloop.ParallelSession]:
+async def session(anyio_backend: object, transport: str) -> AsyncIterator[offloop.ParallelSession]:
     """A session that chooses for itself, with everything started."""
     async with offloop.ParallelSession(workers=2, idle_timeout_s=600) as session:
         await w.start_all(session, "processes")

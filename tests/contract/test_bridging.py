@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("usual_host")]
 
 
 @pytest.fixture
-async def session(anyio_backend: object) -> AsyncIterator[offloop.ParallelSession]:
+async def session(anyio_backend: object, transport: str) -> AsyncIterator[offloop.ParallelSession]:
     """A session that chooses for itself, with nothing learned and nothing started."""
     async with offloop.ParallelSession(workers=2) as session:
         yield session

@@ -24,7 +24,7 @@ DEAR = {"item_cost_s": 0.1}  # so that workers are worth it from the first item 
 
 
 @pytest.fixture(scope="module")
-async def warm(anyio_backend: object) -> AsyncIterator[offloop.ParallelSession]:
+async def warm(anyio_backend: object, transport: str) -> AsyncIterator[offloop.ParallelSession]:
     """A session that chooses for itself, with all workers up."""
     async with offloop.ParallelSession(workers=2, idle_timeout_s=600) as session:
         await w.start_all(session, "processes")
