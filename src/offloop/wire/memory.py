@@ -336,9 +336,11 @@ class Storage:
 
     def opened(self, path: str) -> MemoryFile:
         """Open the file that came by its path. One that a worker sent has no name any more afterwards."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        if not self._trusts:
-            os.unlink(path)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        finally:
+            if not self._trusts:
+                os.unlink(path)
         return self._taken_in([fd])
 
     def _taken_in(self, fds: Sequence[int]) -> MemoryFile:
