@@ -11,7 +11,7 @@ import anyio
 from .accounts import Accounts, FallBack, nothing
 from .deciding.costs import Cost
 from .encoding import Encoder, encode_inline, in_thread
-from .errors import UnpicklableFunction, WorkerStartError
+from .errors import PayloadTooLarge, UnpicklableFunction, WorkerStartError
 from .queueing import Queue
 from .settings import CallOptions
 from .sources import NO_SOURCE
@@ -117,7 +117,7 @@ class Call:
                         return
                 async with backend.lease(self._options.grace_s, self._job, chunk) as lane:
                     await self._follow(lane, backend)
-            except (UnpicklableFunction, WorkerStartError) as error:
+            except (PayloadTooLarge, UnpicklableFunction, WorkerStartError) as error:
                 queue.put_back(chunk)
                 accounts.come_home(error)
             while accounts.arrived:

@@ -24,7 +24,7 @@ from .crew import Crew
 from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, may_queue_second, most_items, next_size
 from .deciding.estimate import GIL_FREE
 from .encoding import Encoder, encode_inline
-from .errors import OffloopError, UnpicklableFunction, WorkerStartError
+from .errors import OffloopError, PayloadTooLarge, UnpicklableFunction, WorkerStartError
 from .porters import Porters
 from .queueing import Queue
 from .settings import CallOptions
@@ -238,7 +238,7 @@ class Run:
                     await self._turn(lane, backend, ordinal)
                 finally:
                     self._crew.end(lane)
-        except (UnpicklableFunction, WorkerStartError) as error:
+        except (PayloadTooLarge, UnpicklableFunction, WorkerStartError) as error:
             self._accounts.come_home(error)
         except OffloopError as error:  # no lane can be had
             self._accounts.fail(error)

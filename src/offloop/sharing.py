@@ -71,11 +71,10 @@ class Ledger:
 class _Share:
     """An object that is shared, and its segment once it is stored."""
 
-    __slots__ = ("_reference", "is_stored", "segment")
+    __slots__ = ("_reference", "segment")
 
     def __init__(self, value: object, dropped: Callable[[Any], object]) -> None:
         self.segment: Segment | None = None
-        self.is_stored = False
         self._reference: Callable[[], Any]
         try:
             self._reference = weakref.ref(value, dropped)
@@ -101,8 +100,8 @@ class Shares:
 
     Attributes:
         ledger: Where their memory is.
-        values: Segments of those that are sent as a whole, by id of the object: what else than buffers is in them is
-            large.
+        values: Segments of those that are more than an array, by id of the object: they are recognised as a whole. Their
+            memory may not be: pandas puts the chunks of an Arrow column together anew at each pickling.
     """
 
     def __init__(self, keep: Callable[[Packer, list[Any]], Segment | None]) -> None:
@@ -145,8 +144,9 @@ class Shares:
             self._forget(key)
 
     def _forget(self, key: int) -> bool:
-        self.values.pop(key, None)
-        return self._shares.pop(key, None) is not None  # its segment lives on while it is in flight
+        was_shared = self._shares.pop(key, None) is not None  # its segment lives on while it is in flight
+        self.values.pop(key, None)  # after that, see `_store`
+        return was_shared
 
     def store_pending(self) -> None:
         """Store what has been shared since the last time; blocks, so call it in a thread."""
@@ -154,8 +154,10 @@ class Shares:
             return
         with self._lock:
             while self._pending:
-                self._store(self._pending[0])
-                self._pending.pop(0)
+                try:
+                    self._store(self._pending[0])
+                finally:
+                    self._pending.pop(0)
 
     def _store(self, share: _Share) -> None:
         value = share.value
@@ -164,7 +166,7 @@ class Shares:
         packer = Packer()
         try:
             packer.add(value)
-        except Exception:  # whoever sends it will hear why
+        except BaseException:  # whoever sends it will hear why; a SystemExit too is its own affair
             return
         keeps = [span.raw for span in packer.spans if share.owner is None or not _belongs_to(span.raw.obj, value)]
         try:
@@ -175,8 +177,10 @@ class Shares:
             return
         share.segment = segment
         self.ledger.add(segment, packer.spans, share.owner)
-        if packer.parts[0].is_large:
+        if not _is_array(value):
             self.values[id(value)] = segment
+            if self._shares.get(id(value)) is not share:  # released meanwhile: something else may get its id
+                self.values.pop(id(value), None)
 
 
 def _belongs_to(exporter: Any, value: object) -> bool:

@@ -12,7 +12,7 @@ from .calling import Call, Errand
 from .changes import Changes
 from .deciding.chunking import first_size
 from .encoding import Encoder, encode_inline
-from .errors import UnpicklableFunction, WorkerStartError
+from .errors import PayloadTooLarge, UnpicklableFunction, WorkerStartError
 from .mapping import TURN_S, Run
 from .model import Decision, Reason, Strategy
 from .planning import STALL_S, UNKNOWN_S, Known, Planner, Venues
@@ -171,7 +171,7 @@ class Steering:
                     await self._measure(errand, job, chunks)
                 else:
                     await errand.execute(self._backend(), job, chunks[0], _FIRST_S)
-            except (WorkerStartError, UnpicklableFunction) as error:
+            except (PayloadTooLarge, UnpicklableFunction, WorkerStartError) as error:
                 failure = error
             if source.is_exhausted and (values := self._all_values(source, chunks, errand)) is not None:
                 if is_measured:

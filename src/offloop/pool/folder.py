@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import weakref
+
+if sys.platform != "win32":
+    import fcntl
 
 _PREFIX = "offloop-"
 _LOCK = ".offloop-lock"  # nobody else has a file of this name: what is in a folder with it may be removed

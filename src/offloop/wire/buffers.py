@@ -16,6 +16,7 @@ import itertools
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from .memory import MemoryFile, Storage, fresh_memory
@@ -346,7 +347,9 @@ def rebuild(part: Part, own: View) -> Any:
     data, refs, persists = part
     buffers = [memory(*ref) for ref in refs]
     pickled = data if isinstance(data, bytes) else memory(*data)
-    return loads_persisted(pickled, buffers, load_segment) if persists else loads(pickled, buffers=buffers)
+    if not persists:
+        return loads(pickled, buffers=buffers)
+    return loads_persisted(pickled, buffers, cache(load_segment))  # what stands in it twice is one object here too
 
 
 def no_buffers(offset: int, n_bytes: int) -> memoryview:

@@ -57,7 +57,7 @@ def pack_function(
         part, segments = (None, ()) if packer is None else _apart(fn, by_value, packer, keep)
         if part is None:
             part = Part(dumps(fn, by_value=by_value))
-    data = mark + dumps_plain(part.plain())
+    data = mark + dumps_plain((part.plain(), [segment.number for segment in segments]))
     return PackedFunction(os.urandom(DIGEST_SIZE) if segments else digest_of(data), data, by_value, segments)
 
 
@@ -80,12 +80,13 @@ def unpack_function(data: bytes | memoryview) -> Callable[..., Any]:
         StaleFunction: Its name leads to other code here.
     """
     view = memoryview(data)
-    fn: Callable[..., Any] = rebuild(Part(*loads(view[DIGEST_SIZE:])), no_buffers)
+    part, _ = loads(view[DIGEST_SIZE:])
+    fn: Callable[..., Any] = rebuild(Part(*part), no_buffers)
     check_fingerprint(fn, bytes(view[:DIGEST_SIZE]))
     return fn
 
 
 def segments_of(data: bytes | memoryview) -> set[int]:
     """Return the numbers of the segments that a function's data refers to."""
-    pickled, refs, _ = loads(memoryview(data)[DIGEST_SIZE:])
-    return {ref[0] for ref in (*refs, *([] if isinstance(pickled, bytes) else [pickled]))}
+    _, numbers = loads(memoryview(data)[DIGEST_SIZE:])
+    return set(numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import sys
 from collections.abc import Callable, Mapping
@@ -17,10 +18,10 @@ _tables: dict[int, tuple[tuple[int, ...], dict[type, Reducer]]] = {}  # by id of
 
 def dispatch_table(usual: Mapping[type, Reducer]) -> Mapping[type, Reducer]:
     """Return the usual reducers by exact type, with ours for what is imported in this process."""
-    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    numpy, pandas, torch = (sys.modules.get(name) for name in ("numpy", "pandas", "torch"))
     array: Any = getattr(numpy, "ndarray", None)  # it may just be imported in another thread
     n_kinds = len(_kinds_of(array)) if array is not None else 0
-    facts = len(usual), n_kinds, hasattr(torch, "Tensor")
+    facts = len(usual), n_kinds, hasattr(pandas, "arrays"), hasattr(torch, "Tensor")
     known = _tables.get(id(usual))
     if known is not None and known[0] == facts:
         return known[1]
@@ -30,6 +31,8 @@ def dispatch_table(usual: Mapping[type, Reducer]) -> Mapping[type, Reducer]:
         masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
         if masked is not None:
             table[masked] = _reduce_masked
+    for kind in _arrow_kinds(pandas):
+        table[kind] = _reduce_arrow
     if hasattr(torch, "Tensor"):
         table[torch.Tensor] = _reduce_tensor  # type: ignore[union-attr]
     _tables[id(usual)] = facts, table
@@ -123,6 +126,24 @@ def _as_masked(data: Any, mask: Any, fill_value: Any, hard_mask: bool) -> Any:
     array: Any = MaskedArray(data, mask=nomask if mask is nomask or mask.shape == () else mask, hard_mask=hard_mask)
     array._fill_value = fill_value
     return array
+
+
+# --- pandas' columns of Arrow data: they are pickled with a copy of it even where it is in one piece ---
+
+
+def _arrow_kinds(pandas: Any) -> list[type]:
+    kinds = [getattr(getattr(pandas, "arrays", None), name, None) for name in ("ArrowExtensionArray", "ArrowStringArray")]
+    return [kind for kind in kinds if kind is not None]
+
+
+def _reduce_arrow(array: Any) -> Any:
+    chunks = getattr(array, "_pa_array", None)
+    if chunks is None or chunks.num_chunks != 1:
+        return array.__reduce_ex__(_PROTOCOL)
+    state = {**vars(array), "_pa_array": chunks.chunk(0)}
+    if "_cache" in state:
+        state["_cache"] = {}
+    return copyreg.__newobj__, (type(array),), state  # type: ignore[attr-defined]
 
 
 # --- torch: its tensors are pickled through a file in memory ---
