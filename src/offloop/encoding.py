@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -37,7 +37,37 @@ async def in_thread(work: Callable[..., R], *args: Any) -> R:
     except LookupError:
         limiter = anyio.CapacityLimiter(_MAX_THREADS)
         _limiter.set(limiter)
-    return await anyio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=limiter)
+    errand = ThreadCall(work, args)
+    try:
+        await anyio.to_thread.run_sync(errand, abandon_on_cancel=True, limiter=limiter)
+        return errand.result.pop()
+    finally:
+        errand.is_wanted = False
+
+
+class ThreadCall(Generic[R]):
+    """A call in a thread that leaves nothing behind: a thread keeps what it has called until it is given another call.
+
+    Attributes:
+        result: What was returned, until it is taken out.
+        is_wanted: Whether anybody will take it.
+    """
+
+    __slots__ = ("_args", "_work", "is_wanted", "result")
+
+    def __init__(self, work: Callable[..., R], args: tuple[Any, ...]) -> None:
+        self._work: Callable[..., R] | None = work
+        self._args = args
+        self.result: list[R] = []
+        self.is_wanted = True
+
+    def __call__(self) -> None:
+        work, args = self._work, self._args
+        self._work, self._args = None, ()
+        assert work is not None
+        self.result.append(work(*args))
+        if not self.is_wanted:
+            self.result.clear()
 
 
 def _attempt(work: Callable[..., R], *args: Any) -> tuple[R | None, BaseException | None]:

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from .deciding.chunking import PROBE_ITEMS
-from .encoding import in_thread
+from .encoding import ThreadCall, in_thread
 from .snapshots import IMMUTABLE, Snapshots, TooLarge
 
 _PULL_S = 0.010  # a blocking iterator is read for so long before what it gave is sent on
@@ -239,9 +239,9 @@ class _IteratorSource(_BufferedSource):
         self._is_closing = False
 
     async def pull(self, count: int) -> None:
-        batch, self.is_read = await anyio.to_thread.run_sync(
-            self._read, min(count, _PULL_ITEMS), abandon_on_cancel=True
-        )
+        call = ThreadCall(self._read, (min(count, _PULL_ITEMS),))
+        await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+        batch, self.is_read = call.result.pop()
         self._buffer.extend(batch)
 
     def _read(self, count: int) -> tuple[list[Any], bool]:

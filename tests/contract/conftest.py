@@ -42,6 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _differs(item: pytest.Item) -> bool:
     """Whether a test runs over the default transport, or has to do with workers, on asyncio."""
+    if item.get_closest_marker("one_loop") is not None and "[asyncio" not in item.name and "-asyncio" not in item.name:
+        return False
     params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     if params.get("transport", DEFAULT) == DEFAULT:
         return True

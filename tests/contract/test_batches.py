@@ -26,6 +26,7 @@ pytestmark = pytest.mark.anyio
 # --- all kinds of rows -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("batch_size", [None, 7])
 @pytest.mark.parametrize("kind", tables.KINDS)
 async def test_all_rows_come_back_in_order(session: offloop.ParallelSession, kind: str, batch_size: int | None) -> None:
@@ -34,6 +35,7 @@ async def test_all_rows_come_back_in_order(session: offloop.ParallelSession, kin
     assert tables.are_equal(await session.run_batches(w.echo, rows, batch_size=batch_size), rows)
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("kind", tables.INPUTS)
 async def test_blocks_are_of_the_type_of_the_rows(session: offloop.ParallelSession, kind: str) -> None:
     """fn gets blocks of the type that it would get the whole of."""
@@ -42,6 +44,7 @@ async def test_blocks_are_of_the_type_of_the_rows(session: offloop.ParallelSessi
     assert [type(block) for block in blocks] == [type(rows)] * 3
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("kind", ["coo", "csc", "lil", "dok", "bsr", "dia"])
 async def test_sparse_matrices_of_any_format_have_rows(session: offloop.ParallelSession, kind: str) -> None:
     """A sparse matrix that has no rows to cut out is converted to one that has."""
@@ -102,6 +105,7 @@ async def test_the_size_of_chunks_is_not_that_of_blocks(anyio_backend: object) -
     assert len(blocks[0]) >= 256
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("kind", tables.KINDS)
 async def test_no_rows_are_one_empty_block(session: offloop.ParallelSession, kind: str) -> None:
     """Without rows fn is called with none, so that the result has the right type and columns."""
@@ -171,6 +175,7 @@ async def test_a_wrong_number_of_rows_is_an_error(session: offloop.ParallelSessi
     assert [len(block) for block in await session.run_batches(odd, X, batch_size=20, combine="list")] == [10] * 5
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("value", [None, 3.0, np.float64(3), "text", {"a": 1}])
 async def test_what_has_no_rows_is_an_error(session: offloop.ParallelSession, value: Any) -> None:
     """A function that aggregates gets an error that names the type and the way out, which gives one result a block."""
@@ -203,6 +208,7 @@ async def test_failures_may_be_collected_or_grouped(session: offloop.ParallelSes
     assert len(found.value.exceptions) == 1
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize(
     "wrong", [3, None, {1: 2}, {3}, "text", np.array(3), (i for i in range(3)), object()], ids=lambda wrong: type(wrong).__name__
 )
@@ -220,6 +226,7 @@ async def test_inputs_of_different_lengths_are_refused(session: offloop.Parallel
         await session.run_batches(w.add, np.zeros((100, 2)), range(99))
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize(
     ("options", "kind", "text"),
     [

@@ -217,18 +217,21 @@ class Packer:
 
     def add(self, value: object, *, by_value: bool = False) -> None:
         """Pickle a value; raises what pickling raises, and then nothing of the value is in the message."""
-        persist = self._persist if self._values else None
-        data, buffers = dumps_apart(value, BUFFER_BYTES, persist, by_value=by_value)
+        met: dict[int, Segment] = {}
+
+        def persist(part: object) -> int | None:
+            segment = values.get(id(part))
+            if segment is None:
+                return None
+            met[segment.number] = segment
+            return segment.number
+
+        values = self._values or {}
+        data, buffers = dumps_apart(value, BUFFER_BYTES, persist if values else None, by_value=by_value)
+        self.segments |= met
         refs = tuple([self._ref(raw) for raw in buffers])
         where = data if len(data) < BUFFER_BYTES else self._append(memoryview(data))
-        self.parts.append(Part(where, refs, persist is not None))
-
-    def _persist(self, value: object) -> int | None:
-        segment = self._values.get(id(value)) if self._values else None
-        if segment is None:
-            return None
-        self.segments[segment.number] = segment
-        return segment.number
+        self.parts.append(Part(where, refs, bool(met)))
 
     def _ref(self, raw: memoryview) -> Ref:
         start, size = address(raw), raw.nbytes

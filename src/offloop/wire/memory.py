@@ -72,11 +72,11 @@ class MemoryFile:
         path: Where it is; None if it has no name.
     """
 
-    __slots__ = ("__weakref__", "_owns_path", "_stripe", "fds", "path", "size")
+    __slots__ = ("__weakref__", "_owner", "_stripe", "fds", "path", "size")
 
     def __init__(self, fds: Sequence[int], stripe: int, size: int, path: str | None = None) -> None:
         self.fds, self._stripe, self.size, self.path = tuple(fds), max(1, stripe), size, path
-        self._owns_path = path is not None
+        self._owner = os.getpid() if path is not None else None  # of the name: a process forked from it leaves that alone
 
     def write(self, buffers: Buffers) -> None:
         """Write buffers, each at its offset, and make that final.
@@ -154,14 +154,14 @@ class MemoryFile:
 
     def give_away(self) -> None:
         """Leave the file's name, if it has one, to whoever receives it."""
-        self._owns_path = False
+        self._owner = None
 
     def close(self) -> None:
         """Close it; what was mapped stays. Idempotent."""
         fds, self.fds = self.fds, ()
         if not fds:
             return
-        if self._owns_path:
+        if self._owner == os.getpid():
             try:
                 os.unlink(self.path or "")
             except OSError:  # its folder is gone

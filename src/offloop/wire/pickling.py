@@ -235,6 +235,8 @@ def fingerprint(fn: Callable[..., object]) -> bytes:
         return known[3]
     facts = (_code_facts(code), _stable(defaults[0]), _stable(tuple((defaults[1] or {}).items())))
     found = digest_of(repr(facts).encode("utf-8", "backslashreplace"))
+    if any(type(value) not in _ATOMS for value in (*(defaults[0] or ()), *(defaults[1] or {}).values())):
+        return found  # a default may be large, and must not be kept alive by this
     if len(_fingerprints) >= _MAX_FINGERPRINTS:
         _fingerprints.clear()
     _fingerprints[id(code)] = ((code, defaults), id(defaults[0]), id(defaults[1]), found)
