@@ -62,6 +62,7 @@ class ThreadCall(Generic[R]):
         self.is_wanted = True
 
     def __call__(self) -> None:
+        """Call it, in the thread."""
         work, args = self._work, self._args
         self._work, self._args = None, ()
         assert work is not None
@@ -208,6 +209,8 @@ class Encoder:
             if not isinstance(packed, Packer):
                 chunk.message = packed
                 break
+            if len(chunk.items) > 1 and self._outgoing.is_beyond_limit(packed.n_bytes):
+                return {}
             spans = self._spans_of(packed)
             before = next((sent for sent in self._recent if not spans.keys().isdisjoint(sent.spans)), None)
             if before is None:

@@ -29,7 +29,7 @@ from .sensing.system import this_system
 from .settings import ParallelConfig, Settings, SettingSource, session_settings
 from .strategies.processes import processes
 from .strategies.threads import threads
-from .wire.memory import Storage
+from .wire.storage import Storage
 from .worker import task
 
 T = TypeVar("T")

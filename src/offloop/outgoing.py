@@ -16,7 +16,8 @@ from .sensing.system import System
 from .sharing import Shares
 from .telemetry import emit
 from .wire.buffers import FILE_BYTES, Packer, Segment
-from .wire.memory import MemoryFile, Storage
+from .wire.memory import MemoryFile
+from .wire.storage import Storage
 
 _SHARE_OF_MEMORY = 4  # by default a quarter of what is free may be in flight: a guess, the user's own data is there too
 _LEAST_BYTES = 64 << 20  # so much may always be in flight, and is stored without a look at what is free (0.1 ms)
@@ -76,6 +77,10 @@ class Outgoing:
         load = _Load(n_bytes)
         self._loads.add(load)
         return load
+
+    def is_beyond_limit(self, n_bytes: int) -> bool:
+        """Whether so much may be in flight only when nothing else is."""
+        return n_bytes > self._most(n_bytes)
 
     def _most(self, wanted: int) -> int:
         """Return how much may be in flight; where that isn't set, memory is looked at only if it matters."""

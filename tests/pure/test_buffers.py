@@ -37,8 +37,9 @@ from offloop.wire.buffers import (
     no_buffers,
     rebuild,
 )
-from offloop.wire.memory import KINDS, MemoryFile, Storage
+from offloop.wire.memory import MemoryFile
 from offloop.wire.pickling import loads
+from offloop.wire.storage import KINDS, Storage
 
 
 @pytest.fixture(params=[*KINDS, "payload"])

@@ -21,8 +21,9 @@ from offloop.strategies.base import Chunk, Job
 from offloop.wire import buffers
 from offloop.wire.buffers import BUFFER_BYTES, FILE_BYTES, Message, Received, alive
 from offloop.wire.functions import unpack_function
-from offloop.wire.memory import MemoryFile, Storage
+from offloop.wire.memory import MemoryFile
 from offloop.wire.pickling import loads
+from offloop.wire.storage import Storage
 from systems import MadeSystem
 
 pytestmark = pytest.mark.anyio

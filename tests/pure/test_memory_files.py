@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 import workloads as w
 from offloop.wire import memory
-from offloop.wire.memory import KINDS, MemoryFile, Storage, fresh_memory, memory_file
+from offloop.wire import storage as of_storage
+from offloop.wire.memory import MemoryFile, fresh_memory
+from offloop.wire.storage import KINDS, Storage, memory_file
 
 PAGE = mmap.ALLOCATIONGRANULARITY
 STRIPES = 4
@@ -29,8 +31,8 @@ STRIPES = 4
 def small_units(n_stripes: int = STRIPES) -> Iterator[None]:
     """Have files of a few pages consist of several stripes, and be mapped."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "_STRIPE_BYTES", PAGE)
-        patch.setattr(memory, "_cores", lambda: n_stripes)
+        patch.setattr(of_storage, "_STRIPE_BYTES", PAGE)
+        patch.setattr(of_storage, "_cores", lambda: n_stripes)
         patch.setattr(memory, "MAP_BYTES", PAGE)
         yield
 
@@ -469,7 +471,7 @@ def test_a_platform_without_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_room_in_memory_a_file_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where /dev/shm has no room for all of it, the file is in the folder for temporary files."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(memory, "_free", lambda _: 100)
+    monkeypatch.setattr(of_storage, "_free", lambda _: 100)
     assert places(stored(Storage("file"), pattern(99)))[0].startswith("/dev/shm/")
     assert places(stored(Storage("file"), pattern(100)))[0].startswith(str(tmp_path))
 

@@ -16,7 +16,7 @@ import workloads as w
 from offloop.errors import PayloadTooLarge
 from offloop.outgoing import _LEAST_BYTES, _SHARE_OF_MEMORY, Outgoing
 from offloop.wire.buffers import FILE_BYTES, Packer, address, alive
-from offloop.wire.memory import Storage
+from offloop.wire.storage import Storage
 from systems import MadeSystem
 
 pytestmark = pytest.mark.anyio

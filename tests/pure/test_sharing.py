@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from offloop.errors import PayloadTooLarge
 from offloop.sharing import Ledger, Shares, is_frozen
 from offloop.wire.buffers import BUFFER_BYTES, Packer, Segment, Span, address, alive
-from offloop.wire.memory import MemoryFile, Storage
+from offloop.wire.memory import MemoryFile
+from offloop.wire.storage import Storage
 
 LARGE = 4 * BUFFER_BYTES
 

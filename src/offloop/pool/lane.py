@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -14,11 +15,12 @@ from ..strategies.base import Chunk, Job, LaneLost
 from ..telemetry import tell_worker_killed, tell_worker_retired
 from ..wire.buffers import FILE_BYTES, Segment, alive
 from ..wire.descriptors import Descriptors, send_with
-from ..wire.frames import Flag, Frame, FrameReader, Header, Kind, ProtocolError, pack_header
-from ..wire.memory import MemoryFile, Storage
+from ..wire.frames import Flag, Frame, FrameReader, Kind, ProtocolError, pack_header
+from ..wire.memory import MemoryFile
 from ..wire.status_page import CANCEL, ITEM, OVER, UNPACKING, last_begun
+from ..wire.storage import Storage
 from .readiness import Readiness
-from .report import WorkerReport
+from .report import Unopened, WorkerReport
 from .worker import Worker
 
 # What a worker keeps of functions that it may be asked for again; the parent drops the least recently used.
@@ -28,6 +30,9 @@ _MAX_FUNCTION_BYTES = 64 << 20
 # How long a large message is moved before the loop gets its turn. A socket buffer holds about 200 kB, so that on a busy
 # loop, with one buffer a round, 50 MB would take 250 rounds.
 _BURST_S = 0.001
+# The kernel has no room for more just now: of descriptors that are on their way a user may have only so many.
+_BUSY = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
+
 _JOIN = 1 << 16  # up to here header and payload are joined for one write
 
 
@@ -139,8 +144,10 @@ class WorkerLane:
                     return
                 os.sched_yield()  # the worker is reading: it empties the socket in less than the loop's next round
                 continue
-            except OSError:  # the worker is gone; `receive` tells
-                out.clear()
+            except OSError as error:
+                if error.errno not in _BUSY:  # the worker is gone, or can't be reached; `receive` tells
+                    out.clear()
+                    self.worker.kill()
                 return
             if sent == len(view):
                 out.popleft()
@@ -216,11 +223,13 @@ class WorkerLane:
         if header.flags & Flag.LAST:
             self.in_flight.popleft()
             del self._names[chunk.epoch]
-        return WorkerReport(frame, chunk, name, self._file_of(header), self._storage)
+        return WorkerReport(frame, chunk, name, self._file_of(frame), self._storage)
 
-    def _file_of(self, header: Header) -> MemoryFile | OSError | None:
+    def _file_of(self, frame: Frame) -> MemoryFile | Unopened | OSError | None:
+        header = frame.header
         if not header.n_files:
-            return None
+            may_have_name = header.kind == Kind.VALUES and header.flags & Flag.PARTS and self._storage.kind == "portable"
+            return Unopened(frame.payload, self._storage) if may_have_name else None
         try:
             return self._storage.received(self._descriptors.take())
         except OSError as error:

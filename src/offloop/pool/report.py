@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 from ..errors import UnpicklableFunction, UnpicklableResult
 from ..strategies.base import Chunk, Measured, Outcomes, Refused
 from ..wire.buffers import Received, Unreadable
-from ..wire.failures import PackedFailure, type_name, unpack_failure
+from ..wire.failures import PackedFailure, safe_text, type_name, unpack_failure
 from ..wire.frames import NOT_WATCHED, Flag, Frame, Kind, Refusal
-from ..wire.memory import MemoryFile, Storage
+from ..wire.memory import MemoryFile
 from ..wire.pickling import INLINE_BYTES, loads
+from ..wire.storage import Storage
+
+
+class Unopened:
+    """What came of a message whose memory file has a name, until that is opened; dropped before, it is removed.
+
+    Args:
+        payload: Of the frame; the name is in there.
+        storage: Opens it, and removes the name.
+    """
+
+    def __init__(self, payload: bytes | memoryview, storage: Storage) -> None:
+        self._payload: bytes | memoryview | None = payload
+        self._storage, self._owner = storage, os.getpid()
+
+    def open(self, path: str) -> MemoryFile:
+        """Open the file; once."""
+        self._payload = None
+        return self._storage.opened(path)
+
+    def __del__(self) -> None:
+        if self._payload is None or os.getpid() != self._owner:  # opened, or in a process forked meanwhile
+            return
+        try:
+            Received(self._payload, lambda path: self._storage.opened(path) if path is not None else None)
+        except OSError:  # its folder is gone, or no descriptor is left; its name is gone too
+            return
 
 
 class WorkerReport(NamedTuple):
@@ -27,7 +55,7 @@ class WorkerReport(NamedTuple):
     frame: Frame
     chunk: Chunk
     name: str
-    came: MemoryFile | OSError | None
+    came: MemoryFile | Unopened | OSError | None
     storage: Storage
 
     @property
@@ -88,8 +116,12 @@ class WorkerReport(NamedTuple):
         """Rebuild values one by one: one that can't be fails its own item alone."""
         values: list[Any] = []
         failures: dict[int, Exception] = {}
-        rebuilt = iter(Received(self.frame.payload, self._open_file))
-        for index in range(start, start + self.frame.header.n_items):
+        indices = range(start, start + self.frame.header.n_items)
+        try:
+            rebuilt = iter(Received(self.frame.payload, self._open_file))
+        except Exception as error:  # no descriptor was left for its memory file, say
+            return Outcomes(start, [None] * len(indices), {index: self._unreceived(index, error) for index in indices})
+        for index in indices:
             try:
                 values.append(next(rebuilt))
             except Unreadable as unreadable:
@@ -99,6 +131,12 @@ class WorkerReport(NamedTuple):
             self.came.close()  # now, whoever still holds the report: what was mapped stays
         return Outcomes(start, values, failures)
 
+    def _unreceived(self, index: int, cause: Exception) -> Exception:
+        where = f"receiving raised {type_name(cause)}: {safe_text(cause)}"
+        error = UnpicklableResult(f"results[{index}]", f"results[{index}]", where, self.name)
+        error.__cause__ = cause
+        return error
+
     def _unreadable(self, index: int, cause: BaseException) -> Exception:
         where = f"unpickling raised {type_name(cause)}"
         error = UnpicklableResult(f"results[{index}]", f"results[{index}]", where, self.name)
@@ -106,8 +144,8 @@ class WorkerReport(NamedTuple):
         return error
 
     def _open_file(self, path: str | None) -> MemoryFile | None:
-        if path is not None:
-            return self.storage.opened(path)
         if isinstance(self.came, OSError):
             raise self.came
+        if isinstance(self.came, Unopened):
+            return self.came.open(path) if path is not None else None
         return self.came

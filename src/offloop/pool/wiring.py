@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from time import monotonic
 
 from ..wire import status_page
-from ..wire.memory import Storage, fill, memory_file
+from ..wire.storage import Storage, fill, memory_file
 from ..worker.wiring import LANE, LIFELINE, Dialled, Inherited, Wiring
 
 _TOKEN_BYTES = 32

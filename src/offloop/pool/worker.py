@@ -31,8 +31,8 @@ from ..errors import OffloopError, WorkerInitError, WorkerStartError
 from ..wire import status_page
 from ..wire.failures import PackedFailure, unpack_failure
 from ..wire.frames import FrameReader, Kind
-from ..wire.memory import Storage
 from ..wire.pickling import loads
+from ..wire.storage import Storage
 from .wiring import Ends, wire
 
 _started: weakref.WeakSet[Worker] = weakref.WeakSet()  # all that may be alive, for exit and for forked children

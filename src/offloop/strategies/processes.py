@@ -17,8 +17,8 @@ from ..sensing.meter import meter
 from ..sensing.system import System
 from ..settings import ParallelConfig
 from ..telemetry import emit, tell_worker_started
-from ..wire.memory import Storage
 from ..wire.pickling import dumps
+from ..wire.storage import Storage
 from .base import PoolFull
 
 

@@ -19,13 +19,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from .memory import MemoryFile, Storage, fresh_memory
+from .memory import MemoryFile, fresh_memory
 from .pickling import dumps_apart, dumps_plain, loads, loads_persisted
+from .storage import Storage
 
-# What is smaller is copied into the pickle: a file costs 60 µs with all that belongs to it, as much as the two copies of
-# 128 kB through a socket.
-BUFFER_BYTES = 1 << 16
-FILE_BYTES = 1 << 17  # buffers that are smaller together travel behind the pickles, in the payload
+BUFFER_BYTES = 1 << 16  # what is smaller is copied into the pickle
+FILE_BYTES = 1 << 17  # less goes with the payload: a file costs 60 µs, as much as to copy 128 kB twice through a socket
 
 _ALIGNMENT = 64  # of a buffer: a cache line, and the widest vector register
 _LENGTH = struct.Struct("<I")
@@ -357,7 +356,7 @@ def rebuild(part: Part, own: View) -> Any:
 
 def no_buffers(offset: int, n_bytes: int) -> memoryview:
     """Refuse: what is rebuilt has no buffers of its own."""
-    raise LookupError(f"{n_bytes} bytes at {offset} of nothing")
+    raise LookupError
 
 
 class Unreadable(Exception):

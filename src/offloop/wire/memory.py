@@ -1,20 +1,12 @@
 """Memory files: bytes that one process writes once and others map, without a copy on their side.
 
-A memory file has no name, so that nothing of it can outlive the processes that hold its descriptor, whatever ends them.
-Three kinds, by what the platform has:
-
-    memory    memfd_create(2), sealed once it is written; the default on Linux
-    file      an unlinked temporary file, in /dev/shm where that is; what `memory` falls back to
-    portable  a private file in the session's own folder, which travels by its path: where no descriptor can be passed
-
-Whoever receives one maps it copy-on-write: it may write to what it got, and nobody else ever sees that.
+A memory file has no name, so that nothing of it can outlive the processes that hold its descriptor, whatever ends them;
+see storage.py for where it can't be so. Whoever receives one maps it copy-on-write: it may write to what it got, and nobody else ever sees that.
 """
 
 from __future__ import annotations
 
 import _thread
-import errno
-import itertools
 import mmap
 import os
 import sys
@@ -35,11 +27,7 @@ else:
 MAP_BYTES = 1 << 20
 _HUGE_BYTES = 4 << 20  # worth asking for huge pages: a copy of 256 MB took 44 ms instead of 195
 _WRITE_BYTES = 1 << 30  # Linux writes no more than 2 GiB at a time
-_PAGE = mmap.ALLOCATIONGRANULARITY
-
-# The kernel writes to a file in one thread at a time, 400 MB in 200 ms. In two files at once it took 110 ms.
-_STRIPE_BYTES = 32 << 20
-_MAX_STRIPES = 4
+PAGE = mmap.ALLOCATIONGRANULARITY
 
 # Whoever closes a file last waits until its memory is free, 58 ms for 400 MB, and that may be the event loop.
 _SLOW_BYTES = 16 << 20
@@ -49,8 +37,6 @@ _MAX_MAPPED = 1 << 14  # a quarter of the mappings that Linux lets a process hav
 _ALIGNMENT = 64  # of what is copied out, as far as its offset is: a cache line, and the widest vector register
 
 _TOO_SHORT = "a memory file is shorter than its sender said"
-
-KINDS = ("memory", "file", "portable")
 
 Buffers = Sequence[tuple[int, memoryview]]
 
@@ -102,10 +88,8 @@ class MemoryFile:
             MemoryError: There is no room for them.
             EOFError: The file is shorter than its sender said.
         """
-        if offset + length > self.size:
-            raise EOFError(_TOO_SHORT)
-        if length >= MAP_BYTES and len(_mapped) < _MAX_MAPPED:
-            lead = offset % _PAGE
+        if length >= MAP_BYTES and offset + length <= self.size and len(_mapped) < _MAX_MAPPED:
+            lead = offset % PAGE
             try:
                 memory = fresh_memory(lead + length)
                 self._map_over(memory, offset - lead)
@@ -140,6 +124,8 @@ class MemoryFile:
             MemoryError: There is no room for it.
             EOFError: It is shorter than its sender said.
         """
+        if offset + length > self.size:
+            raise EOFError(_TOO_SHORT)
         lead = offset % _ALIGNMENT
         memory = fresh_memory(lead + length)[lead:]
         for fd, begin, end, at in self._pieces(offset, length):
@@ -256,16 +242,17 @@ def _map_at(ctypes: Any, start: int, length: int, fd: int, offset: int) -> None:
 _MAP_FIXED = 0x10  # on every Unix
 
 
-class _Unmapped(MemoryFile):
+class Unmapped(MemoryFile):
     """A file whose sender could still shorten it, which would be a SIGBUS for whoever has mapped it: it is copied out."""
 
     __slots__ = ()
 
     def view(self, offset: int, length: int) -> memoryview:
+        """Return a copy of bytes of it."""
         return self.read(offset, length)
 
 
-def _is_sealed(fd: int) -> bool:
+def is_sealed(fd: int) -> bool:
     """Whether a file's length and its bytes can't be changed any more, by anybody."""
     try:
         return _SEALS != 0 and fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
@@ -292,149 +279,3 @@ def fresh_memory(n_bytes: int) -> memoryview:
         except OSError:  # a kernel without them
             pass
     return memoryview(memory)[:n_bytes]
-
-
-class Storage:
-    """Makes memory files of one kind, or of the next best where that one can't be had, and takes in those of others.
-
-    Args:
-        kind: One of `KINDS`.
-        folder: The session's own, for ``portable``.
-        trusts: Whether the other side is trusted not to shorten a file that it has sent: then every file is mapped, else
-            only those that are sealed.
-    """
-
-    def __init__(self, kind: str, folder: str | None = None, *, trusts: bool = False) -> None:
-        self.kind, self.folder = kind, folder
-        self._trusts = trusts
-        self._files: weakref.WeakSet[MemoryFile] = weakref.WeakSet()  # that nobody writes any more
-        self._numbers = itertools.count()
-
-    def store(self, buffers: Buffers, size: int) -> MemoryFile | None:
-        """Write buffers, each at its offset, to a new file; None if there is no room for one in any way.
-
-        What was begun in vain is gone. The last way out is the lane itself, which needs neither file nor descriptor.
-        """
-        for create in self._ways(size):
-            try:
-                file = create()
-            except (OSError, ImportError):  # no descriptor is left to read a module with
-                continue
-            try:
-                file.write(buffers)
-            except OSError as error:
-                file.close()
-                if error.errno not in _NO_ROOM:
-                    raise
-                continue
-            self._files.add(file)
-            return file
-        return None
-
-    def received(self, fds: Sequence[int]) -> MemoryFile:
-        """Return the file behind descriptors that came over a lane, in order of the stripes."""
-        return self._taken_in(fds)
-
-    def opened(self, path: str) -> MemoryFile:
-        """Open the file that came by its path. One that a worker sent has no name any more afterwards."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        finally:
-            if not self._trusts:
-                os.unlink(path)
-        return self._taken_in([fd])
-
-    def _taken_in(self, fds: Sequence[int]) -> MemoryFile:
-        sizes = [os.fstat(fd).st_size for fd in fds]
-        kind = MemoryFile if self._trusts or all(map(_is_sealed, fds)) else _Unmapped
-        file = kind(fds, sizes[0], sum(sizes))
-        self._files.add(file)
-        return file
-
-    def close(self) -> None:
-        """Close all files; what was mapped stays.
-
-        Mostly there are none left, but a task whose event loop was closed under it holds on to its own for ever.
-        """
-        for file in list(self._files):
-            file.close()
-
-    def _ways(self, size: int) -> Iterator[Callable[[], MemoryFile]]:
-        if self.kind == "portable":
-            yield partial(self._named, size)
-            return
-        if self.kind == "memory" and hasattr(os, "memfd_create"):
-            yield partial(self._memfd, size)
-        for folder in ("/dev/shm", None):
-            if folder is None or _free(folder) > size:
-                yield partial(self._unlinked, folder, size)
-
-    def _memfd(self, size: int) -> MemoryFile:
-        count = max(1, min(_MAX_STRIPES, size // _STRIPE_BYTES, _cores()))
-        stripe = -(-size // count)
-        stripe += -stripe % _PAGE
-        fds: list[int] = []
-        file = MemoryFile((), stripe, size)
-        for _ in range(count):
-            fds.append(os.memfd_create("offloop", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
-            file.fds = tuple(fds)  # one by one, so that none is left open if the next can't be had
-        return file
-
-    def _unlinked(self, folder: str | None, size: int) -> MemoryFile:
-        import tempfile
-
-        with tempfile.TemporaryFile(dir=folder) as file:
-            return MemoryFile([os.dup(file.fileno())], size, size)
-
-    def _named(self, size: int) -> MemoryFile:
-        assert self.folder is not None
-        path = f"{self.folder}/{os.getpid()}-{id(self)}-{next(self._numbers)}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        return MemoryFile([fd], size, size, path)
-
-
-@cache
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_NO_ROOM = frozenset(
-    {errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EPERM}
-)
-
-
-def memory_file(name: str, size: int) -> int:
-    """Return the descriptor of a file in memory, or of an unlinked one, that both sides may write to.
-
-    Raises:
-        OSError: None can be had, or there is no room for it.
-    """
-    if hasattr(os, "memfd_create"):
-        try:
-            return fill(os.memfd_create(name, os.MFD_CLOEXEC), size)
-        except OSError:  # refused, by a filter of system calls say
-            pass
-    import tempfile
-
-    folder = "/dev/shm" if _free("/dev/shm") > size else None
-    with tempfile.TemporaryFile(prefix=name, dir=folder) as file:
-        return fill(os.dup(file.fileno()), size)
-
-
-def fill(fd: int, size: int) -> int:
-    """Fill a file with zeros and return it, or close it where there is no room: written to, a hole would be a SIGBUS."""
-    try:
-        if os.pwrite(fd, bytes(size), 0) != size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _free(folder: str) -> int:
-    try:
-        facts = os.statvfs(folder)
-    except OSError:
-        return 0
-    return facts.f_bavail * facts.f_frsize

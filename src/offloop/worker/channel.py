@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from ..wire.descriptors import Descriptors, LostDescriptor, send_with
 from ..wire.frames import Frame, FrameReader, Header, pack_header
-from ..wire.memory import MemoryFile, Storage
+from ..wire.memory import MemoryFile
+from ..wire.storage import Storage
 
 _JOIN = 1 << 16  # up to here header and payload are joined for one write
 

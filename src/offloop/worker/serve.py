@@ -21,7 +21,7 @@ from ..wire.buffers import FILE_BYTES, Packer, Received, Unreadable, forget, kee
 from ..wire.failures import pack_failure, safe_text, type_name, unpicklable_result, unreadable_item
 from ..wire.frames import NOT_WATCHED, Flag, Frame, Header, Kind, Refusal, pack_header
 from ..wire.functions import segments_of, unpack_function
-from ..wire.memory import MemoryFile, Storage
+from ..wire.memory import MemoryFile
 from ..wire.pickling import (
     DIGEST_SIZE,
     StaleFunction,
@@ -33,6 +33,7 @@ from ..wire.pickling import (
     loads,
     travels_by_name,
 )
+from ..wire.storage import Storage
 from . import task as this_task
 from .channel import Channel
 from .execute import Rest, execute
