@@ -214,9 +214,9 @@ class Encoder:
             spans = self._spans_of(packed)
             before = next((sent for sent in self._recent if not spans.keys().isdisjoint(sent.spans)), None)
             if before is None:
-                too_large = await self._store(chunk, packed, spans)
-                if too_large is not None:
-                    return {chunk.start: too_large} if len(chunk.items) == 1 else {}
+                failure = await self._store(chunk, packed, spans)
+                if failure is not None:
+                    return {chunk.start: failure} if len(chunk.items) == 1 else {}
                 break
             await before.is_stored.wait()
             self._share(before)  # so that it is found the next time
@@ -245,8 +245,8 @@ class Encoder:
 
     async def _store(
         self, chunk: Chunk, packer: Packer, spans: dict[tuple[int, int], Span]
-    ) -> PayloadTooLarge | None:
-        """Store the buffers of a message as soon as so much may be in flight; return why not, if so."""
+    ) -> Exception | None:
+        """Store the buffers of a message as soon as so much may be in flight; return why they couldn't be, if so."""
         sent = _Sent(spans)
         if spans:
             self._recent.append(sent)
@@ -255,7 +255,7 @@ class Encoder:
             sent.file, error = await in_thread(_attempt, _timed, chunk, self._outgoing.store, packer)
         finally:
             sent.is_stored.set()
-        if isinstance(error, PayloadTooLarge):
+        if isinstance(error, Exception):  # no room in memory, mostly
             return error
         if error is not None:
             raise error

@@ -1,11 +1,13 @@
 """Sessions over every strategy; those that tests share stay open for a module, since workers take time to start.
 
-The whole suite runs once more over each of the other transports: as far as workers take part, and on asyncio alone, since
-what differs is below the event loop.
+With ALL_TRANSPORTS=1 in the environment the whole suite runs once more over each of the other transports, otherwise a part
+of it: as far as workers take part, and on asyncio alone, since what differs is below the event loop.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import get_args
 
@@ -20,6 +22,15 @@ STRATEGIES = ("serial", "threads", "processes")
 
 
 _TELLING_BYTES = 300 << 10  # of the sizes that things of each kind are sent in: large enough for a file
+
+# What the other transports run by default, to keep the whole within minutes; with ALL_TRANSPORTS=1 it is everything.
+_TELLING = {
+    "file": {"test_order", "test_snapshots", "test_faithful_loops"},
+    "portable": {
+        *("test_order", "test_snapshots", "test_faithful_loops", "test_cancellation", "test_concurrency", "test_errors"),
+        *("test_fallbacks", "test_functions", "test_lifecycle", "test_nesting", "test_unpicklable"),
+    },
+}
 
 DEFAULT, *OTHERS = get_args(TransportName)
 
@@ -41,15 +52,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _differs(item: pytest.Item) -> bool:
-    """Whether a test runs over the default transport, or has to do with workers, on asyncio."""
-    if item.get_closest_marker("one_loop") is not None and "[asyncio" not in item.name and "-asyncio" not in item.name:
-        return False
+    """Whether a test would find something that others don't."""
     params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    if params.get("transport", DEFAULT) == DEFAULT:
-        return True
-    if params.get("n_bytes", _TELLING_BYTES) != _TELLING_BYTES:
+    is_on_asyncio = "asyncio" in re.split(r"[-\[\]]", item.name) or "anyio_backend" not in params
+    has_workers = params.get("strategy", "processes") == "processes"
+    if item.get_closest_marker("one_loop") is not None and not is_on_asyncio:
         return False
-    return params.get("strategy", "processes") == "processes" and params.get("anyio_backend", "asyncio") == "asyncio"
+    if item.get_closest_marker("on_workers") is not None and not has_workers:
+        return False
+    transport = params.get("transport", DEFAULT)
+    if transport == DEFAULT:
+        return True
+    if not (os.environ.get("ALL_TRANSPORTS") or item.path.stem in _TELLING[transport]):
+        return False
+    return has_workers and is_on_asyncio and params.get("n_bytes", _TELLING_BYTES) == _TELLING_BYTES
 
 
 @pytest.fixture(scope="module", params=STRATEGIES)

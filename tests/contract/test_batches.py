@@ -26,6 +26,7 @@ pytestmark = pytest.mark.anyio
 # --- all kinds of rows -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on_workers
 @pytest.mark.one_loop
 @pytest.mark.parametrize("batch_size", [None, 7])
 @pytest.mark.parametrize("kind", tables.KINDS)
@@ -35,6 +36,7 @@ async def test_all_rows_come_back_in_order(session: offloop.ParallelSession, kin
     assert tables.are_equal(await session.run_batches(w.echo, rows, batch_size=batch_size), rows)
 
 
+@pytest.mark.on_workers
 @pytest.mark.one_loop
 @pytest.mark.parametrize("kind", tables.INPUTS)
 async def test_blocks_are_of_the_type_of_the_rows(session: offloop.ParallelSession, kind: str) -> None:
@@ -44,6 +46,7 @@ async def test_blocks_are_of_the_type_of_the_rows(session: offloop.ParallelSessi
     assert [type(block) for block in blocks] == [type(rows)] * 3
 
 
+@pytest.mark.on_workers
 @pytest.mark.one_loop
 @pytest.mark.parametrize("kind", ["coo", "csc", "lil", "dok", "bsr", "dia"])
 async def test_sparse_matrices_of_any_format_have_rows(session: offloop.ParallelSession, kind: str) -> None:
@@ -105,6 +108,7 @@ async def test_the_size_of_chunks_is_not_that_of_blocks(anyio_backend: object) -
     assert len(blocks[0]) >= 256
 
 
+@pytest.mark.on_workers
 @pytest.mark.one_loop
 @pytest.mark.parametrize("kind", tables.KINDS)
 async def test_no_rows_are_one_empty_block(session: offloop.ParallelSession, kind: str) -> None:

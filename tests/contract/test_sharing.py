@@ -161,6 +161,7 @@ def rows_sum(block: Any) -> Any:
 # --- arriving --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_loop
 async def test_sharing_returns_the_same_object(session: offloop.ParallelSession) -> None:
     """What is shared is the object itself, to be used like before."""
     for make in THINGS.values():
@@ -182,6 +183,7 @@ PLACES: dict[str, Callable[[offloop.ParallelSession, Any], Any]] = {
 }
 
 
+@pytest.mark.on_workers
 @pytest.mark.one_loop
 @pytest.mark.parametrize("make", THINGS.values(), ids=THINGS)
 async def test_it_arrives_as_itself(session: offloop.ParallelSession, make: Callable[[], Any]) -> None:
@@ -195,6 +197,7 @@ async def test_it_arrives_as_itself(session: offloop.ParallelSession, make: Call
     assert f.facts(thing) == expected
 
 
+@pytest.mark.one_loop
 async def test_models_arrive(session: offloop.ParallelSession) -> None:
     """An object with arrays deep inside arrives with them."""
     model = session.share(Model())
@@ -212,6 +215,7 @@ async def test_views_arrive(session: offloop.ParallelSession) -> None:
     assert await session.run_parallel(views_of_one, pairs) == [(f.facts(view), f.facts(array)) for view in views]
 
 
+@pytest.mark.on_workers
 @pytest.mark.one_loop
 @pytest.mark.parametrize("make", THINGS.values(), ids=THINGS)
 async def test_twice_in_an_item_is_one_object(session: offloop.ParallelSession, make: Callable[[], Any]) -> None:
@@ -232,6 +236,7 @@ async def test_rows_of_what_is_shared(session: offloop.ParallelSession) -> None:
 # --- one copy --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("how", ["items", "views", "bound"])
 async def test_all_workers_map_one_file(workers: offloop.ParallelSession, tmp_path: Path, how: str) -> None:
     """Every item in every worker has its array from the same file: there is one copy in memory, and no other."""
@@ -249,6 +254,7 @@ async def test_all_workers_map_one_file(workers: offloop.ParallelSession, tmp_pa
     assert inodes != {""}
 
 
+@pytest.mark.one_loop
 async def test_columns_are_mapped_too(workers: offloop.ParallelSession) -> None:
     """So has every item its numeric columns, call by call."""
     frame = workers.share(pd.DataFrame({"x": f.floats(MAPPED_BYTES), "t": ["text"] * (MAPPED_BYTES // 8)}))
@@ -258,6 +264,7 @@ async def test_columns_are_mapped_too(workers: offloop.ParallelSession) -> None:
     assert found != {""}
 
 
+@pytest.mark.one_loop
 async def test_large_dicts_are_rebuilt_once_for_a_worker(workers: offloop.ParallelSession) -> None:
     """What is large in other ways is one object for all items of a worker."""
     table = workers.share(THINGS["dict of texts"]())
@@ -273,6 +280,7 @@ async def test_large_dicts_are_rebuilt_once_for_a_worker(workers: offloop.Parall
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("n_bytes", [8 * N, MAPPED_BYTES], ids=["copied", "mapped"])
 @pytest.mark.parametrize("chunk_size", [1, 8])
 async def test_what_an_item_writes(workers: offloop.ParallelSession, n_bytes: int, chunk_size: int) -> None:
@@ -286,6 +294,7 @@ async def test_what_an_item_writes(workers: offloop.ParallelSession, n_bytes: in
     assert (float(array[0]), float(array[-1])) == before
 
 
+@pytest.mark.one_loop
 async def test_what_an_item_writes_into_a_frame(workers: offloop.ParallelSession) -> None:
     """Likewise what it writes into a frame with numbers and texts."""
     frame = workers.share(THINGS["mixed frame"]())
@@ -294,6 +303,7 @@ async def test_what_an_item_writes_into_a_frame(workers: offloop.ParallelSession
     assert first_of(frame) == before
 
 
+@pytest.mark.one_loop
 async def test_the_copy_is_of_the_time_of_sharing(workers: offloop.ParallelSession) -> None:
     """What is written here after a run has used it may not reach workers, and never halfway: released, it does."""
     array = workers.share(f.floats(8 * N))
@@ -318,6 +328,7 @@ async def freed(session: offloop.ParallelSession) -> None:
             await anyio.sleep(0.01)
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("name", ["large array", "mixed frame", "dict of texts"])
 @pytest.mark.parametrize("how", ["release", "drop"])
 async def test_it_is_freed(workers: offloop.ParallelSession, tmp_path: Path, how: str, name: str) -> None:
