@@ -48,7 +48,7 @@ def meter_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Scarce:
     made = Scarce(200 << 20)
-    monkeypatch.setattr("offloop.session.this_system", lambda: made)
+    monkeypatch.setattr("offloop.lifetime.this_system", lambda: made)
     monkeypatch.setattr(pool, "_FULL_S", 0.0)
     return made
 
