@@ -27,8 +27,8 @@ _TELLING_BYTES = 300 << 10  # of the sizes that things of each kind are sent in:
 _TELLING = {
     "file": {"test_order", "test_snapshots", "test_faithful_loops"},
     "portable": {
-        *("test_order", "test_snapshots", "test_faithful_loops", "test_cancellation", "test_concurrency", "test_errors"),
-        *("test_fallbacks", "test_functions", "test_lifecycle", "test_nesting", "test_unpicklable"),
+        *("test_order", "test_snapshots", "test_faithful_loops", "test_cancellation", "test_lifecycle"),
+        "test_unpicklable",
     },
 }
 
