@@ -13,9 +13,10 @@ from offloop import events
 from offloop.events import Event
 from offloop.inner_threads import JOBLIB_CORES, THREAD_VARIABLES
 from offloop.model import Decision, Described, Reason, Strategy
+from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, CallOptions
 from offloop.sensing.environment import VARIABLES
 from offloop.sensing.host import _CI_VARIABLES
-from offloop.settings import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, CallOptions, ParallelConfig
+from offloop.settings import ParallelConfig
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate_reference.py from the docstrings: change those. -->"

@@ -13,8 +13,9 @@ import pytest
 from offloop import events
 from offloop.events import Event
 from offloop.model import Reason, Strategy
+from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS
 from offloop.sensing.environment import VARIABLES
-from offloop.settings import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, ParallelConfig
+from offloop.settings import ParallelConfig
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

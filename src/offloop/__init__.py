@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .errors import BatchLengthError as BatchLengthError
     from .errors import BatchTypeError as BatchTypeError
     from .errors import ItemError as ItemError
+    from .errors import ItemTimeout as ItemTimeout
     from .errors import OffloopError as OffloopError
     from .errors import PayloadTooLarge as PayloadTooLarge
     from .errors import SessionClosedError as SessionClosedError
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from .model import Reason as Reason
     from .model import SessionStatistics as SessionStatistics
     from .model import Strategy as Strategy
+    from .options import CallOptions as CallOptions
     from .session import ParallelSession as ParallelSession
-    from .settings import CallOptions as CallOptions
     from .settings import ParallelConfig as ParallelConfig
     from .settings import SettingSource as SettingSource
     from .telemetry import add_sink as add_sink
@@ -54,6 +55,7 @@ __all__ = (
     "Decision",
     "Event",
     "ItemError",
+    "ItemTimeout",
     "OffloopError",
     "ParallelConfig",
     "ParallelSession",
@@ -92,14 +94,15 @@ __all__ = (
 _HOMES = {
     ".default": ("close_default_session", "run", "run_batches", "run_parallel"),
     ".errors": (
-        *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled", "Large"))),
+        *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled", "Large", "Timeout"))),
         *(name for name in __all__ if name.startswith("Unpicklable") and not name.endswith("Error")),
     ),
     ".events": ("Event",),
     ".functions": ("call", "star"),
     ".model": ("Decision", "Reason", "SessionStatistics", "Strategy"),
     ".session": ("ParallelSession",),
-    ".settings": ("CallOptions", "ParallelConfig", "SettingSource"),
+    ".options": ("CallOptions",),
+    ".settings": ("ParallelConfig", "SettingSource"),
     ".telemetry": ("add_sink", "use_default_sink"),
     ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "worker_state"),
 }

@@ -18,9 +18,9 @@ from .errors import (
     WorkerStartError,
 )
 from .model import Reason
+from .options import CallOptions
 from .queueing import Queue
 from .reporting import tell_death, tell_retry
-from .settings import CallOptions
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refused, Report
 from .tally import Tally
 

@@ -14,8 +14,9 @@ from .encoding import in_thread
 from .errors import SettingError
 from .functions import check_function
 from .model import Strategy
+from .options import BATCH_OPTIONS, CallOptions, resolve_options
 from .sensing.size import size_up
-from .settings import BATCH_OPTIONS, CallOptions, ParallelConfig, resolve_options
+from .settings import ParallelConfig
 from .wire.pickling import function_name
 from .worker.rows import Rows, count_rows, cut, library_of
 

@@ -12,8 +12,8 @@ from .accounts import Accounts, FallBack, nothing
 from .deciding.costs import Cost
 from .encoding import Encoder, encode_inline, in_thread
 from .errors import PayloadTooLarge, UnpicklableFunction, WorkerStartError
+from .options import CallOptions
 from .queueing import Queue
-from .settings import CallOptions
 from .sources import NO_SOURCE
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Report
 from .tally import Tally

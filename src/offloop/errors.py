@@ -13,12 +13,13 @@
     │   ├── WorkerStartError                    no worker process could be started
     │   ├── WorkerInitError                     worker_init failed
     │   └── WorkerCrashed                       a worker died with this work on it
+    ├── ItemTimeout             (TimeoutError)  an item executed for longer than it may
     ├── BatchLengthError        (ValueError)    fn returned another number of rows than it got
     ├── BatchTypeError          (TypeError)     what fn returned for blocks of rows can't be concatenated
     ├── ItemError               (RuntimeError)  stands in for what fn raised and can't be raised here
     └── SessionClosedError      (RuntimeError)  the session was closed, or never opened
 
-    TaskCancelled               (BaseException) raised inside fn by checkpoint() after a cancellation
+    TaskCancelled               (BaseException) raised inside fn when its item is to stop
 
 An exception raised by the user's function arrives as itself; `ItemError` stands in only for those that would end
 the caller's own loop (SystemExit, StopIteration, …) or can't be rebuilt here.
@@ -194,14 +195,20 @@ class WorkerCrashed(WorkerError):
         last: Index of the last one, inclusive.
         exit_code: As `os.waitstatus_to_exitcode` gives it: negative for a signal, None where it isn't known.
         function: The function that it ran.
+        cause: What is known of why it died; empty where that can only be guessed.
+        dump: What faulthandler wrote as it died: the Python stack of each thread; empty if nothing.
     """
 
-    def __init__(self, first: int, last: int, exit_code: int | None, function: str) -> None:
-        super().__init__(first, last, exit_code, function)
+    def __init__(
+        self, first: int, last: int, exit_code: int | None, function: str, cause: str = "", dump: str = ""
+    ) -> None:
+        super().__init__(first, last, exit_code, function, cause, dump)
         self.first = first
         self.last = last
         self.exit_code = exit_code
         self.function = function
+        self.cause = cause
+        self.dump = dump
 
     @property
     def signal(self) -> str | None:
@@ -225,6 +232,30 @@ class WorkerCrashed(WorkerError):
         if self.exit_code is None:
             return "how it ended isn't known."
         return f"exit code {self.exit_code}. Likely cause: os._exit() or C code that calls exit()."
+
+
+class ItemTimeout(OffloopError, TimeoutError):
+    """An item executed for longer than ``item_timeout_s``, or a call for longer than ``timeout_s``, and was stopped.
+
+    Args:
+        index: Index of the item; 0 for a single call.
+        limit_s: Seconds that it was allowed.
+        age_s: Seconds that it had executed when it was stopped; waiting doesn't count.
+        function: The function that it ran.
+    """
+
+    def __init__(self, index: int, limit_s: float, age_s: float, function: str) -> None:
+        super().__init__(index, limit_s, age_s, function)
+        self.index = index
+        self.limit_s = limit_s
+        self.age_s = age_s
+        self.function = function
+
+    def __str__(self) -> str:
+        return (
+            f"items[{self.index}] of {self.function} executed for {self.age_s:.3g} s and was allowed {self.limit_s:g} s. "
+            "Likely cause: an endless loop, a deadlock, or an item much larger than others."
+        )
 
 
 class ItemError(OffloopError, RuntimeError):
@@ -314,7 +345,8 @@ class SessionClosedError(OffloopError, RuntimeError):
 
 
 class TaskCancelled(BaseException):
-    """Raised inside fn by `checkpoint` after its run was cancelled.
+    """Raised inside fn when its item is to stop: its run was cancelled, or its time is over.
 
-    A BaseException, so that ``except Exception`` in the user's code lets it through.
+    `checkpoint` raises it, and where that isn't called the interrupt of a worker does, at whatever place its Python code has
+    reached. A BaseException, so that ``except Exception`` in the user's code lets it through.
     """

@@ -148,6 +148,7 @@ class WorkerDied(Event):
         exit_code: As `os.waitstatus_to_exitcode` gives it: negative for a signal; None where it isn't known.
         signal: Name of the signal that ended it; None if it exited by itself.
         item: Index of the item that it was on; None where it was between items.
+        cause: What is known of why; empty where that can only be guessed.
     """
 
     event: ClassVar[str] = "worker.crashed"
@@ -157,6 +158,7 @@ class WorkerDied(Event):
     exit_code: int | None
     signal: str | None
     item: int | None
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +208,65 @@ class ItemRetried(Event):
     fn: str
     item: int
     deaths: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemTimedOut(Event):
+    """An item executed for longer than it may and was stopped.
+
+    Attributes:
+        fn: Name of the function.
+        item: Index of the item; 0 for a single call.
+        age_s: Seconds that it had executed.
+        limit_s: Seconds that it was allowed.
+        is_killed: Whether its worker had to be killed for that, since it did not stop within ``grace_s``.
+    """
+
+    event: ClassVar[str] = "item.timed_out"
+    level: ClassVar[int] = logging.WARNING
+
+    fn: str
+    item: int
+    age_s: float
+    limit_s: float
+    is_killed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemAbandoned(Event):
+    """An item in a thread of this process was to stop and did not within ``grace_s``: it goes on, and nobody waits for it.
+
+    Its thread is used no more; a fresh one takes its place.
+
+    Attributes:
+        fn: Name of the function.
+        item: Index of the item; 0 for a single call; None where it was between items.
+        grace_s: How long it had to stop.
+    """
+
+    event: ClassVar[str] = "item.abandoned"
+    level: ClassVar[int] = logging.WARNING
+
+    fn: str
+    item: int | None
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDrained(Event):
+    """A session has finished what it had admitted, or has given up waiting for that.
+
+    Attributes:
+        is_done: Whether everything was finished in time.
+        n_left: Items of runs still under way that have no outcome yet.
+        wall_s: Seconds that it took.
+    """
+
+    event: ClassVar[str] = "session.drained"
+
+    is_done: bool
+    n_left: int
+    wall_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,9 @@ from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, may_queue_second, most_ite
 from .deciding.estimate import GIL_FREE
 from .encoding import Encoder, encode_inline
 from .errors import OffloopError, PayloadTooLarge, UnpicklableFunction, WorkerStartError
+from .options import CallOptions
 from .porters import Porters
 from .queueing import Queue
-from .settings import CallOptions
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost
 from .tally import Tally
 

@@ -49,6 +49,7 @@ class Reason(Described):
     )
     LOCAL_NEVER = "local_never", "local=\"never\" keeps the work out of this process."
     HAS_CRASHED = "has_crashed", "The function has killed a worker before, so it doesn't run in this process."
+    HAS_TIMEOUT = "has_timeout", "What may have to be stopped at its time limit doesn't run in this process."
     ABOVE_GRACE = "above_grace", "Items longer than grace_s could not be stopped in this process."
     MEASURING = "measuring", "The work is unknown, so its first items are run and timed."
     TOO_SMALL = "too_small", "The estimated gain of going parallel is below min_speedup."

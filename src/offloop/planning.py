@@ -11,6 +11,7 @@ from .deciding.chunking import BlockPace, Pace, next_size
 from .deciding.costs import Cost, Costs, FunctionCosts
 from .deciding.decide import decide
 from .model import Decision, Host, Strategy, Workload
+from .options import CallOptions
 from .outgoing import Outgoing
 from .pool.lane import WorkerLane
 from .pool.lease import PooledBackend
@@ -19,7 +20,7 @@ from .sensing.imports import import_s
 from .sensing.inner_parallelism import find_in_call
 from .sensing.meter import meter
 from .sensing.size import size_up
-from .settings import CallOptions, ParallelConfig
+from .settings import ParallelConfig
 from .strategies.base import Backend
 from .wire.pickling import INLINE_BYTES, function_name, travels_by_name, wrapped
 

@@ -7,7 +7,8 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
 from .functions import check_function
-from .settings import RUN_OPTIONS, CallOptions, ParallelConfig, resolve_options
+from .options import RUN_OPTIONS, CallOptions, resolve_options
+from .settings import ParallelConfig
 from .strategies.base import Initializer, Job
 from .wire.frames import Flag
 from .wire.pickling import describe_function, travels_by_name

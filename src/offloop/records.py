@@ -11,10 +11,10 @@ from anyio.lowlevel import current_token
 
 from .events import WorkersCapped
 from .model import Decision, SessionStatistics
+from .options import CallOptions
 from .pool.lane import WorkerLane
 from .pool.pool import Pool
 from .reporting import is_fallback, snapshot, tell_decision, tell_end, tell_guidance
-from .settings import CallOptions
 from .tally import Tally
 from .telemetry import emit
 

@@ -7,9 +7,9 @@ import re
 from .errors import UnpicklableError, WorkerCrashed
 from .events import Guidance, ItemRetried, RunDecided, RunFellBack, RunFinished, WorkerDied
 from .model import Decision, Reason, SessionStatistics, Strategy
+from .options import CallOptions
 from .pool.lane import WorkerLane
 from .pool.pool import Pool
-from .settings import CallOptions
 from .tally import Tally
 from .telemetry import emit, is_heard
 from .wire.status_page import OVER, UNPACKING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .settings import CallOptions
+from .options import CallOptions
 from .strategies.base import Outcomes
 
 

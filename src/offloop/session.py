@@ -10,7 +10,7 @@ from .deciding.seeding import Seeded
 from .functions import SeededFunction
 from .lifetime import Lifetime
 from .model import Decision
-from .settings import MAP_OPTIONS, RUN_OPTIONS, BatchOptions, CallOptions, MapOptions, RunOptions
+from .options import MAP_OPTIONS, RUN_OPTIONS, BatchOptions, CallOptions, MapOptions, RunOptions
 from .sources import source_of
 from .steering import Steering
 from .strategies.base import Job

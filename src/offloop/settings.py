@@ -1,109 +1,28 @@
-"""The settings of a session and the options of a call, checked once."""
+"""The settings of a session, checked once."""
 
 from __future__ import annotations
 
-import difflib
-import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, SupportsFloat, TypedDict
+from typing import Any, Literal, TypedDict
 
+from .checks import (
+    at_least,
+    check_local,
+    count_or_none,
+    did_you_mean,
+    one_of,
+    ratio,
+    seconds_of,
+    strategy_of,
+    worker_count,
+)
 from .errors import SettingError, SettingTypeError
 from .model import Described, Strategy
 
-OnError = Literal["raise", "group", "collect"]
-Combine = Literal["concat", "list"]
 StrategyName = Literal["auto", "serial", "threads", "processes"]
 Local = Literal["allow", "never"]
 TransportName = Literal["memory", "file", "portable"]
-
-
-def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    """Return advice that names the nearest of the known names."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    guess = f"did you mean {near[0]}? " if near else ""
-    return f"{guess}There are {', '.join(known)}."
-
-
-def _strategy(value: object, setting: str = "strategy") -> Strategy:
-    if not isinstance(value, str):
-        raise SettingTypeError(setting, value, f"write one of {', '.join(Strategy)}.")
-    try:
-        return Strategy[value.upper()]
-    except KeyError:
-        raise SettingError(setting, value, did_you_mean(value, tuple(Strategy))) from None
-
-
-def _whole(value: object, setting: str, advice: str) -> int:
-    if isinstance(value, bool):
-        raise SettingTypeError(setting, value, advice)
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise SettingTypeError(setting, value, advice) from None
-
-
-def _workers(value: object, setting: str = "workers") -> int | None:
-    if value is None:
-        return None
-    advice = "write how many processes may work (1, 2, …), -1 for all usable cores, or None to let offloop choose."
-    number = _whole(value, setting, advice)
-    if number == 0:
-        raise SettingError(setting, value, "no work can be done with none; write strategy=\"serial\" for none at all.")
-    if number < -1:
-        raise SettingError(setting, value, advice)
-    return number
-
-
-def _at_least(value: object, setting: str, low: int) -> int:
-    advice = f"write a whole number, {low} or more."
-    number = _whole(value, setting, advice)
-    if number < low:
-        raise SettingError(setting, value, advice)
-    return number
-
-
-def _chunk_size(value: object, setting: str = "chunk_size") -> int | None:
-    return None if value is None else _at_least(value, setting, 1)
-
-
-def _bytes(value: object, setting: str) -> int | None:
-    return None if value is None else _at_least(value, setting, 1)
-
-
-def _seconds(value: object, setting: str, *, positive: bool = False) -> float:
-    advice = f"write seconds as a finite number {'above' if positive else 'of at least'} 0."
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
-        raise SettingTypeError(setting, value, advice)
-    seconds = float(value)
-    if not math.isfinite(seconds) or seconds < 0 or (positive and seconds == 0):
-        raise SettingError(setting, value, advice)
-    return seconds
-
-
-def _one_of(value: object, setting: str, words: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value.lower() not in words:
-        kind = SettingError if isinstance(value, str) else SettingTypeError
-        quoted = [f'"{word}"' for word in words]
-        raise kind(setting, value, f"write {', '.join(quoted[:-1])} or {quoted[-1]}.")
-    return value.lower()
-
-
-def _flag(value: object, setting: str) -> bool:
-    if not isinstance(value, bool):
-        raise SettingTypeError(setting, value, "write True or False.")
-    return value
-
-
-def _ratio(value: object, setting: str) -> float:
-    advice = "write a finite number of at least 1, for example 1.2."
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
-        raise SettingTypeError(setting, value, advice)
-    number = float(value)
-    if not math.isfinite(number) or number < 1:
-        raise SettingError(setting, value, advice)
-    return number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +42,9 @@ class ParallelConfig:
             threshold of the playbook that this library grew from.
         retries: How often an item may run again after its worker died under it; 0 never runs an item twice.
         grace_s: How long a cancelled item may take to stop before its worker is killed.
+        max_items_per_worker: A worker that has executed so many items is replaced by a fresh one. None: never.
+        worker_max_rss_bytes: A worker that holds more memory of its own than this between two items (shared pages don't
+            count) is replaced by a fresh one. None: never.
         idle_timeout_s: A worker without work for so long ends itself. A guess: long enough for bursts of a web
             service, short enough not to hold memory over lunch.
         worker_nice: How much lower the scheduling priority of worker processes is. At 5 the loop's wake-up delay
@@ -144,6 +66,8 @@ class ParallelConfig:
     min_speedup: float = 1.2
     retries: int = 1
     grace_s: float = 1.0
+    max_items_per_worker: int | None = None
+    worker_max_rss_bytes: int | None = None
     idle_timeout_s: float = 60.0
     worker_nice: int = 5
     local: Local = "allow"
@@ -154,17 +78,19 @@ class ParallelConfig:
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {
-            "workers": _workers(self.workers),
-            "strategy": _strategy(self.strategy),
-            "chunk_size": _chunk_size(self.chunk_size),
-            "min_speedup": _ratio(self.min_speedup, "min_speedup"),
-            "retries": _at_least(self.retries, "retries", 0),
-            "grace_s": _seconds(self.grace_s, "grace_s"),
-            "idle_timeout_s": _seconds(self.idle_timeout_s, "idle_timeout_s", positive=True),
-            "worker_nice": _at_least(self.worker_nice, "worker_nice", 0),
-            "local": _one_of(self.local, "local", ("allow", "never")),
-            "transport": _one_of(self.transport, "transport", ("memory", "file", "portable")),
-            "max_in_flight_bytes": _bytes(self.max_in_flight_bytes, "max_in_flight_bytes"),
+            "workers": worker_count(self.workers),
+            "strategy": strategy_of(self.strategy),
+            "chunk_size": count_or_none(self.chunk_size, "chunk_size"),
+            "min_speedup": ratio(self.min_speedup, "min_speedup"),
+            "retries": at_least(self.retries, "retries", 0),
+            "grace_s": seconds_of(self.grace_s, "grace_s"),
+            "max_items_per_worker": count_or_none(self.max_items_per_worker, "max_items_per_worker"),
+            "worker_max_rss_bytes": count_or_none(self.worker_max_rss_bytes, "worker_max_rss_bytes"),
+            "idle_timeout_s": seconds_of(self.idle_timeout_s, "idle_timeout_s", positive=True),
+            "worker_nice": at_least(self.worker_nice, "worker_nice", 0),
+            "local": one_of(self.local, "local", ("allow", "never")),
+            "transport": one_of(self.transport, "transport", ("memory", "file", "portable")),
+            "max_in_flight_bytes": count_or_none(self.max_in_flight_bytes, "max_in_flight_bytes"),
         }
         if not isinstance(self.worker_init_args, tuple | list):
             raise SettingTypeError("worker_init_args", self.worker_init_args, "pass a tuple of arguments.")
@@ -176,152 +102,6 @@ class ParallelConfig:
         check_local(self.local, self.strategy)
 
 
-def check_local(local: Local, strategy: Strategy) -> None:
-    """Refuse a strategy that would run items in this process where that may never be.
-
-    Raises:
-        SettingError: strategy is one of this process's, and local is ``never``.
-    """
-    if local == "never" and strategy in (Strategy.SERIAL, Strategy.THREADS):
-        raise SettingError("strategy", strategy.value, 'local="never" keeps items out of this process; write "auto" or "processes".')
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallOptions:
-    """The options of one run, with the session's settings already filled in.
-
-    Attributes:
-        strategy: Where the items execute.
-        is_consent: Whether strategy was an argument of the call, which is consent to run fn in several threads.
-        workers: Most workers for this run; None: as many as the session has.
-        chunk_size: Items per chunk; None: steered by measured time.
-        batch_size: Rows per block, the last one shorter; None: steered by measured time, or 256 where there is a seed.
-        combine: ``concat``, as `run_batches` has it if you don't say: results of blocks are concatenated in order, by
-            their type. ``list``: they are returned as a list. None where fn gets items one by one.
-        on_error: ``raise``: the first failure cancels its siblings and is raised. ``group``: all items run, failures
-            are raised as one ExceptionGroup. ``collect``: failures stand in the list in place of results.
-        seed: Items, or blocks, get ``rng=``, a numpy Generator of their own, derived from this and their index.
-        retries: How often an item may run again after its worker died under it.
-        grace_s: How long a cancelled item may take to stop before its worker is killed.
-        thread_safe: Whether fn may run in several threads of this process at once, so that `auto` may choose them.
-        item_cost_s: Seconds that an item takes, or a row, if you know; then nothing is measured first.
-        item_bytes: Bytes that an item brings with it, or a row, if you know.
-        label: A name for this run in logs.
-    """
-
-    strategy: Strategy
-    is_consent: bool = False
-    workers: int | None = None
-    chunk_size: int | None = None
-    batch_size: int | None = None
-    combine: Combine | None = None
-    on_error: OnError = "raise"
-    seed: int | None = None
-    retries: int = 1
-    grace_s: float = 1.0
-    thread_safe: bool = False
-    item_cost_s: float | None = None
-    item_bytes: int | None = None
-    label: str | None = None
-
-
-class RunOptions(TypedDict, total=False):
-    """Keyword options of `run`; `CallOptions` says what each means."""
-
-    strategy: StrategyName | Strategy
-    retries: int
-    grace_s: float
-    thread_safe: bool
-    label: str | None
-
-
-class _ManyOptions(RunOptions, total=False):
-    """What `run_parallel` and `run_batches` have in common."""
-
-    workers: int | None
-    item_cost_s: float | None
-    item_bytes: int | None
-
-
-class MapOptions(_ManyOptions, total=False):
-    """Keyword options of `run_parallel` besides ``seed`` and ``on_error``; `CallOptions` says what each means."""
-
-    chunk_size: int | None
-
-
-class BatchOptions(_ManyOptions, total=False):
-    """Keyword options of `run_batches` besides ``combine``, ``seed`` and ``on_error``; see `CallOptions`."""
-
-    batch_size: int | None
-
-
-_CHECKS: dict[str, Callable[[Any], object]] = {
-    "strategy": _strategy,
-    "workers": _workers,
-    "chunk_size": _chunk_size,
-    "retries": lambda value: _at_least(value, "retries", 0),
-    "grace_s": lambda value: _seconds(value, "grace_s"),
-}
-
-
-def _seed(value: object) -> int | None:
-    if value is None:
-        return None
-    return _at_least(value, "seed", 0)
-
-
-def _label(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise SettingTypeError("label", value, "write a string.")
-    return value
-
-
-_CHECKS |= {
-    "on_error": lambda value: _one_of(value, "on_error", ("raise", "group", "collect")),
-    "thread_safe": lambda value: _flag(value, "thread_safe"),
-    "item_cost_s": lambda value: None if value is None else _seconds(value, "item_cost_s", positive=True),
-    "item_bytes": lambda value: None if value is None else _at_least(value, "item_bytes", 0),
-    "seed": _seed,
-    "batch_size": lambda value: None if value is None else _at_least(value, "batch_size", 1),
-    "combine": lambda value: _one_of(value, "combine", ("concat", "list")),
-    "label": _label,
-}
-
-
-def resolve_options(
-    config: ParallelConfig, given: Mapping[str, Any], allowed: frozenset[str], *, is_consent: bool
-) -> CallOptions:
-    """Check the options given to a call and fill in the rest from the session's settings.
-
-    Args:
-        config: The session's settings.
-        given: The options of the call.
-        allowed: Names of the options that there are.
-        is_consent: Whether the session's own strategy is consent to run fn in several threads.
-
-    Raises:
-        SettingError: A value can't work.
-        SettingTypeError: A value is of the wrong type, or the option does not exist.
-    """
-    checked: dict[str, Any] = {
-        "strategy": config.strategy,
-        "chunk_size": config.chunk_size,
-        "retries": config.retries,
-        "grace_s": config.grace_s,
-    }
-    for name, value in given.items():
-        if name not in allowed:
-            raise SettingTypeError(name, value, f"no such option; {did_you_mean(name, tuple(sorted(allowed)))}")
-        checked[name] = _CHECKS[name](value)
-    check_local(config.local, checked["strategy"])
-    return CallOptions(is_consent=is_consent or "strategy" in given, **checked)
-
-
-RUN_OPTIONS = frozenset(RunOptions.__annotations__)
-MAP_OPTIONS = frozenset(MapOptions.__annotations__) | {"seed", "on_error"}
-BATCH_OPTIONS = frozenset(BatchOptions.__annotations__) | {"combine", "seed", "on_error"}
-
-
 class Settings(TypedDict, total=False):
     """The settings of `ParallelConfig` as keywords of a session."""
 
@@ -331,6 +111,8 @@ class Settings(TypedDict, total=False):
     min_speedup: float
     retries: int
     grace_s: float
+    max_items_per_worker: int | None
+    worker_max_rss_bytes: int | None
     idle_timeout_s: float
     worker_nice: int
     local: Local

@@ -27,8 +27,9 @@ class Deciding:
 
     def __init__(self, assignment: Assignment) -> None:
         from offloop.model import Host, Strategy
+        from offloop.options import CallOptions
         from offloop.planning import Planner
-        from offloop.settings import CallOptions, ParallelConfig
+        from offloop.settings import ParallelConfig
 
         item_s = {"tiny": 1e-7, "short": 1e-5, "long": 1e-2}[assignment.entrant.variant]
         workers: Any = SimpleNamespace(n_idle=assignment.workers)

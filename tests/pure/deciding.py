@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from offloop.deciding.decide import decide
 from offloop.model import Decision, Host, Strategy, Workload
-from offloop.settings import CallOptions, ParallelConfig
+from offloop.options import CallOptions
+from offloop.settings import ParallelConfig
 
 HOST = Host(cores=4, worker_start_s=0.1, round_trip_s=0.0001)
 WORK = Workload(fn="app.fn", n_items=1000, item_s=0.001, idle_workers=4)

@@ -19,8 +19,8 @@ from offloop.errors import (
     WorkerStartError,
 )
 from offloop.model import Reason, Strategy
+from offloop.options import CallOptions, OnError
 from offloop.queueing import Queue
-from offloop.settings import CallOptions, OnError
 from offloop.sources import source_of
 from offloop.strategies.base import Chunk, LaneLost, Outcomes
 from offloop.tally import Tally

@@ -10,7 +10,8 @@ import pytest
 from offloop.deciding.decide import LOCAL_PATIENCE_S, usable_workers, worker_limit
 from offloop.deciding.estimate import BRIDGE
 from offloop.model import Host, Reason, Strategy
-from offloop.settings import CallOptions, ParallelConfig
+from offloop.options import CallOptions
+from offloop.settings import ParallelConfig
 
 from .deciding import AUTO, HOST, NEVER, SAFE, WORK, choose, explicit
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from offloop.deciding.decide import LOOP_SAFE_S, decide, thread_limit, worker_limit
 from offloop.deciding.estimate import GIL_FREE, NEAR, moving_s
 from offloop.model import Host, Reason, Strategy, Workload
-from offloop.settings import CallOptions, ParallelConfig
+from offloop.options import CallOptions
+from offloop.settings import ParallelConfig
 
 from .deciding import all_options, auto_options, configs, hosts, unfinished_works, works
 

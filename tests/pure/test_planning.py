@@ -13,9 +13,10 @@ import pytest
 from offloop import planning
 from offloop.functions import call, star
 from offloop.model import Decision, Host, Reason, Strategy, Workload
+from offloop.options import CallOptions
 from offloop.planning import STALL_S, Known, Planner
 from offloop.sensing.meter import Meter
-from offloop.settings import CallOptions, ParallelConfig
+from offloop.settings import ParallelConfig
 from offloop.wire.pickling import INLINE_BYTES
 
 AUTO = CallOptions(strategy=Strategy.AUTO)

@@ -13,6 +13,7 @@ from offloop import telemetry
 from offloop.errors import UnpicklableItem, WorkerStartError
 from offloop.events import Event, RunDecided, RunFellBack, RunFinished
 from offloop.model import Decision, Reason, Strategy
+from offloop.options import CallOptions
 from offloop.reporting import (
     forget_guidance,
     is_fallback,
@@ -22,7 +23,6 @@ from offloop.reporting import (
     tell_fallback,
     tell_guidance,
 )
-from offloop.settings import CallOptions
 from offloop.tally import Tally
 from offloop.telemetry import add_sink, use_default_sink
 

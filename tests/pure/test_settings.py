@@ -14,19 +14,21 @@ from hypothesis import strategies as st
 
 from offloop.errors import SettingError, SettingTypeError
 from offloop.model import Strategy
-from offloop.settings import (
+from offloop.options import (
     BATCH_OPTIONS,
     MAP_OPTIONS,
     RUN_OPTIONS,
     BatchOptions,
     CallOptions,
     MapOptions,
-    ParallelConfig,
     RunOptions,
+    resolve_options,
+)
+from offloop.settings import (
+    ParallelConfig,
     Settings,
     SettingSource,
     StrategyName,
-    resolve_options,
     session_settings,
     variable_of,
 )

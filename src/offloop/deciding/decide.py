@@ -7,7 +7,8 @@ from math import ceil
 from typing import Any
 
 from ..model import Decision, Host, Reason, Strategy, Workload
-from ..settings import CallOptions, ParallelConfig
+from ..options import CallOptions
+from ..settings import ParallelConfig
 from .estimate import (
     GIL_FREE,
     Estimate,

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple, get_args
 
+from ..checks import did_you_mean
 from ..errors import SettingError
 from ..model import Strategy
-from ..settings import Local, ParallelConfig, TransportName, did_you_mean, variable_of
+from ..settings import Local, ParallelConfig, TransportName, variable_of
 
 _PREFIX = "OFFLOOP_"
 _PARALLEL = variable_of("strategy")

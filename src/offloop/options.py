@@ -1,0 +1,190 @@
+"""The options of a call, checked once, with the session's settings filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from .checks import (
+    at_least,
+    check_local,
+    count_or_none,
+    did_you_mean,
+    flag,
+    one_of,
+    seconds_of,
+    strategy_of,
+    worker_count,
+)
+from .errors import SettingError, SettingTypeError
+from .model import Strategy
+from .settings import ParallelConfig, StrategyName
+
+OnError = Literal["raise", "group", "collect"]
+Combine = Literal["concat", "list"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallOptions:
+    """The options of one run, with the session's settings already filled in.
+
+    Attributes:
+        strategy: Where the items execute.
+        is_consent: Whether strategy was an argument of the call, which is consent to run fn in several threads.
+        workers: Most workers for this run; None: as many as the session has.
+        chunk_size: Items per chunk; None: steered by measured time.
+        batch_size: Rows per block, the last one shorter; None: steered by measured time, or 256 where there is a seed.
+        combine: ``concat``, as `run_batches` has it if you don't say: results of blocks are concatenated in order, by
+            their type. ``list``: they are returned as a list. None where fn gets items one by one.
+        on_error: ``raise``: the first failure cancels its siblings and is raised. ``group``: all items run, failures
+            are raised as one ExceptionGroup. ``collect``: failures stand in the list in place of results.
+        seed: Items, or blocks, get ``rng=``, a numpy Generator of their own, derived from this and their index.
+        retries: How often an item may run again after its worker died under it.
+        grace_s: How long an item that is to stop may take before its worker is killed.
+        item_timeout_s: Seconds that an item may execute, waiting doesn't count; then it is stopped like a cancelled one and
+            fails with `ItemTimeout`. Of a single call it is ``timeout_s``, of `run_batches` it is for a block. `auto` then
+            takes worker processes from the first item on, since a thread can't be killed.
+        thread_safe: Whether fn may run in several threads of this process at once, so that `auto` may choose them.
+        item_cost_s: Seconds that an item takes, or a row, if you know; then nothing is measured first.
+        item_bytes: Bytes that an item brings with it, or a row, if you know.
+        label: A name for this run in logs.
+    """
+
+    strategy: Strategy
+    is_consent: bool = False
+    workers: int | None = None
+    chunk_size: int | None = None
+    batch_size: int | None = None
+    combine: Combine | None = None
+    on_error: OnError = "raise"
+    seed: int | None = None
+    retries: int = 1
+    grace_s: float = 1.0
+    item_timeout_s: float | None = None
+    thread_safe: bool = False
+    item_cost_s: float | None = None
+    item_bytes: int | None = None
+    label: str | None = None
+
+
+class _Options(TypedDict, total=False):
+    """What all runs have in common."""
+
+    strategy: StrategyName | Strategy
+    retries: int
+    grace_s: float
+    thread_safe: bool
+    label: str | None
+
+
+class RunOptions(_Options, total=False):
+    """Keyword options of `run`; `CallOptions` says what each means, of ``timeout_s`` as ``item_timeout_s``."""
+
+    timeout_s: float | None
+
+
+class _ManyOptions(_Options, total=False):
+    """What `run_parallel` and `run_batches` have in common."""
+
+    item_timeout_s: float | None
+    workers: int | None
+    item_cost_s: float | None
+    item_bytes: int | None
+
+
+class MapOptions(_ManyOptions, total=False):
+    """Keyword options of `run_parallel` besides ``seed`` and ``on_error``; `CallOptions` says what each means."""
+
+    chunk_size: int | None
+
+
+class BatchOptions(_ManyOptions, total=False):
+    """Keyword options of `run_batches` besides ``combine``, ``seed`` and ``on_error``; see `CallOptions`."""
+
+    batch_size: int | None
+
+
+_CHECKS: dict[str, Callable[[Any], object]] = {
+    "strategy": strategy_of,
+    "workers": worker_count,
+    "chunk_size": lambda value: count_or_none(value, "chunk_size"),
+    "retries": lambda value: at_least(value, "retries", 0),
+    "grace_s": lambda value: seconds_of(value, "grace_s"),
+    "item_timeout_s": lambda value: _timeout(value, "item_timeout_s"),
+    "timeout_s": lambda value: _timeout(value, "timeout_s"),
+}
+
+
+def _timeout(value: object, setting: str) -> float | None:
+    return None if value is None else seconds_of(value, setting, positive=True)
+
+
+def _seed(value: object) -> int | None:
+    if value is None:
+        return None
+    return at_least(value, "seed", 0)
+
+
+def _label(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise SettingTypeError("label", value, "write a string.")
+    return value
+
+
+_CHECKS |= {
+    "on_error": lambda value: one_of(value, "on_error", ("raise", "group", "collect")),
+    "thread_safe": lambda value: flag(value, "thread_safe"),
+    "item_cost_s": lambda value: None if value is None else seconds_of(value, "item_cost_s", positive=True),
+    "item_bytes": lambda value: None if value is None else at_least(value, "item_bytes", 0),
+    "seed": _seed,
+    "batch_size": lambda value: count_or_none(value, "batch_size"),
+    "combine": lambda value: one_of(value, "combine", ("concat", "list")),
+    "label": _label,
+}
+
+
+def resolve_options(
+    config: ParallelConfig, given: Mapping[str, Any], allowed: frozenset[str], *, is_consent: bool
+) -> CallOptions:
+    """Check the options given to a call and fill in the rest from the session's settings.
+
+    Args:
+        config: The session's settings.
+        given: The options of the call.
+        allowed: Names of the options that there are.
+        is_consent: Whether the session's own strategy is consent to run fn in several threads.
+
+    Raises:
+        SettingError: A value can't work.
+        SettingTypeError: A value is of the wrong type, or the option does not exist.
+    """
+    checked: dict[str, Any] = {
+        "strategy": config.strategy,
+        "chunk_size": config.chunk_size,
+        "retries": config.retries,
+        "grace_s": config.grace_s,
+    }
+    for name, value in given.items():
+        if name not in allowed:
+            raise SettingTypeError(name, value, f"no such option; {did_you_mean(name, tuple(sorted(allowed)))}")
+        checked[name] = _CHECKS[name](value)
+    check_local(config.local, checked["strategy"])
+    setting = "timeout_s" if "timeout_s" in checked else "item_timeout_s"
+    limit_s = checked.pop(setting, None)
+    if limit_s is not None:
+        _check_stoppable(setting, limit_s, checked["strategy"])
+        checked["item_timeout_s"] = limit_s
+    return CallOptions(is_consent=is_consent or "strategy" in given, **checked)
+
+
+def _check_stoppable(setting: str, limit_s: float, strategy: Strategy) -> None:
+    """Refuse a time limit for what can't be stopped for sure."""
+    if strategy in (Strategy.SERIAL, Strategy.THREADS):
+        advice = f'a thread of this process can\'t be killed, so strategy="{strategy}" can\'t hold it; write "auto" or "processes".'
+        raise SettingError(setting, limit_s, advice)
+
+
+RUN_OPTIONS = frozenset(RunOptions.__annotations__)
+MAP_OPTIONS = frozenset(MapOptions.__annotations__) | {"seed", "on_error"}
+BATCH_OPTIONS = frozenset(BatchOptions.__annotations__) | {"combine", "seed", "on_error"}
