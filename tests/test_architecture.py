@@ -36,7 +36,7 @@ class Room(NamedTuple):
 
 
 ROOMS = {
-    "vocabulary": Room(0, ("errors", "model", "checks", "settings", "options", "events", "inner_threads")),
+    "vocabulary": Room(0, ("errors", "explaining", "endings", "model", "checks", "settings", "options", "events", "inner_threads")),
     "deciding": Room(1, ("deciding.*",)),
     "sensing": Room(2, ("sensing.*",)),
     "wire": Room(2, ("wire.*",)),
@@ -48,7 +48,7 @@ ROOMS = {
         (
             *("plans", "lifetime", "blocks", "batches", "combining"),
             *("functions", "snapshots", "sources", "sharing", "outgoing", "encoding", "tally", "reporting", "changes", "queueing", "crew"),
-            *("accounts", "porters", "results", "calling", "mapping", "records", "planning", "steering", "session", "default"),
+            *("accounts", "porters", "results", "calling", "mapping", "records", "planning", "backlog", "steering", "session", "default"),
         ),
         third_party=("anyio",),
     ),

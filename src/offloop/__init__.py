@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .worker.task import checkpoint as checkpoint
     from .worker.task import in_worker as in_worker
     from .worker.task import is_cancelled as is_cancelled
+    from .worker.task import shield as shield
     from .worker.task import worker_state as worker_state
 
 __version__ = "0.1.0"
@@ -85,6 +86,7 @@ __all__ = (
     "run",
     "run_batches",
     "run_parallel",
+    "shield",
     "star",
     "use_default_sink",
     "worker_state",
@@ -104,7 +106,7 @@ _HOMES = {
     ".options": ("CallOptions",),
     ".settings": ("ParallelConfig", "SettingSource"),
     ".telemetry": ("add_sink", "use_default_sink"),
-    ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "worker_state"),
+    ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "shield", "worker_state"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -11,6 +11,7 @@ from .deciding.costs import Cost
 from .deciding.recovery import recover
 from .errors import (
     AsyncFunctionError,
+    ItemTimeout,
     UnpicklableFunction,
     UnpicklableItem,
     UnpicklableResult,
@@ -20,9 +21,10 @@ from .errors import (
 from .model import Reason
 from .options import CallOptions
 from .queueing import Queue
-from .reporting import tell_death, tell_retry
+from .reporting import tell_death, tell_retry, tell_timeout
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refused, Report
 from .tally import Tally
+from .wire.status_page import LOADING, UNPACKING
 
 Sink = Callable[[Outcomes], None]
 FallBack = Callable[[Reason, BaseException, int | None], None]
@@ -79,6 +81,7 @@ class Accounts:
         self._job, self._options, self._queue, self._sink = job, options, queue, sink
         self._may_stay, self._fell_back = may_stay, fell_back
         self._has_fallen_back = False
+        self._n_lost_loading = 0  # workers that died as they loaded the function
         self._changed, self.over = changed, over
 
     @property
@@ -144,7 +147,7 @@ class Accounts:
             if chunk.done:
                 self._measure(backend, chunk, report, is_alone or backend.is_remote)
             if chunk.done < len(chunk.items):
-                self._queue.put_back(chunk.part(chunk.start + chunk.done, chunk.end))
+                self._go_on(chunk)
             chunk.message = None  # what it holds is no longer in flight
             if lane is not None and lane.in_flight:
                 lane.in_flight[0].sent_at = monotonic()  # it has only waited so far
@@ -155,6 +158,31 @@ class Accounts:
         else:
             self.arrived.append((chunk, report))
         self._changed()
+
+    def _go_on(self, chunk: Chunk) -> None:
+        """Queue what a chunk that was cut short has left; an item whose time was over fails."""
+        start = chunk.start + chunk.done
+        if (expired := chunk.expired) is None:
+            self._queue.put_back(chunk.part(start, chunk.end))
+        elif expired.begun == start or (expired.begun == UNPACKING and len(chunk.items) == 1):
+            if start + 1 < chunk.end:
+                self._queue.put_back(chunk.part(start + 1, chunk.end))
+            self._time_out(chunk, start, start + 1, is_killed=False)
+        elif expired.begun == UNPACKING:
+            self.split(chunk)
+        else:
+            self._queue.put_back(chunk.part(start, chunk.end))
+
+    def _time_out(self, chunk: Chunk, start: int, end: int, *, is_killed: bool) -> None:
+        """Fail items whose time was over."""
+        assert chunk.expired is not None
+        assert chunk.limit is not None
+        age_s, limit_s = chunk.expired.age_s, chunk.limit.seconds
+        failures: dict[int, Exception] = {}
+        for index in range(start, end):
+            tell_timeout(self._job.name, index, age_s, limit_s, is_killed=is_killed)
+            failures[index] = ItemTimeout(index, limit_s, age_s, self._job.name)
+        self.store(Outcomes(start, [None] * (end - start), failures))
 
     def _measure(self, backend: Backend, chunk: Chunk, report: Report, tells_cost: bool) -> None:
         """Learn from a chunk that is over."""
@@ -243,26 +271,49 @@ class Accounts:
 
     def recover(self, lost: LaneLost) -> None:
         """Put back what a broken lane did not finish, and fail what may not run again."""
-        has_begun = any(begun is not None for _, begun in lost.begun)
-        self.tally.crashes += has_begun
-        self._may_stay = self._may_stay and not has_begun  # a function that kills its worker must not run here
         for chunk, begun in lost.begun:
-            first = chunk.start + chunk.done
+            is_expired = chunk.expired is not None
+            if begun is not None and not is_expired:
+                self._note_death(lost, begun)
+            if begun == LOADING and self._is_function_lost(chunk, lost):
+                return
             plan = recover(
-                start=first, end=chunk.end, begun=begun, deaths=chunk.deaths, retries=self._options.retries
+                start=chunk.start + chunk.done,
+                end=chunk.end,
+                begun=begun,
+                deaths=chunk.deaths,
+                retries=self._options.retries,
+                is_expired=is_expired,
             )
-            if begun is not None:
-                tell_death(self._job.name, lost.exit_code, begun)
             for start, end in plan.again:
                 self._queue.put_back(chunk.part(start, end))
             for start, end in plan.alone:
                 self._retry_alone(chunk, start, end)
+            for start, end in plan.timed_out:
+                self._time_out(chunk, start, end, is_killed=True)
             for start, end in plan.lost:
-                crashes: dict[int, Exception] = {
-                    index: WorkerCrashed(index, index, lost.exit_code, self._job.name) for index in range(start, end)
-                }
+                crashes: dict[int, Exception] = {index: self._crash(index, index, lost) for index in range(start, end)}
                 self.store(Outcomes(start, [None] * (end - start), crashes))
         self._changed()
+
+    def _note_death(self, lost: LaneLost, begun: int) -> None:
+        self.tally.crashes += 1
+        self._may_stay = False  # a function that kills its worker must not run here
+        tell_death(self._job.name, lost.exit_code, begun, lost.cause)
+
+    def _is_function_lost(self, chunk: Chunk, lost: LaneLost) -> bool:
+        """Whether workers end, or get stuck, as they load the function, as often as an item's may: the run ends with that."""
+        self._n_lost_loading += 1
+        if self._n_lost_loading <= self._options.retries:
+            return False
+        if chunk.expired is None or chunk.limit is None:
+            self.fail(self._crash(chunk.start, chunk.end - 1, lost))
+        else:
+            self.fail(ItemTimeout(chunk.start, chunk.limit.seconds, chunk.expired.age_s, self._job.name))
+        return True
+
+    def _crash(self, first: int, last: int, lost: LaneLost) -> WorkerCrashed:
+        return WorkerCrashed(first, last, lost.exit_code, self._job.name, lost.cause, lost.dump)
 
     def _retry_alone(self, chunk: Chunk, start: int, end: int) -> None:
         for index in range(start, end):

@@ -10,6 +10,7 @@ from .session import ParallelSession
 
 _lock = threading.Lock()
 _session: ParallelSession | None = None
+_closing: set[ParallelSession] = set()
 
 
 def default_session() -> ParallelSession:
@@ -27,12 +28,18 @@ def default_session() -> ParallelSession:
 
 
 async def close_default_session() -> None:
-    """End the workers of the process-wide session and return when they are gone; its next use opens another."""
+    """Close the process-wide session, see `ParallelSession.aclose`, and return when that is done; its next use opens another."""
     global _session
     with _lock:
-        session, _session = _session, None
-    if session is not None:
-        await session.aclose()
+        if _session is not None:
+            _closing.add(_session)
+        _session = None
+        sessions = list(_closing)  # those too that somebody else is closing
+    for session in sessions:
+        try:
+            await session.aclose()
+        finally:
+            _closing.discard(session)
 
 
 if TYPE_CHECKING:
@@ -58,6 +65,7 @@ def _after_fork_in_child() -> None:
     global _session, _lock
     _lock = threading.Lock()
     _session = None  # its workers are the parent's
+    _closing.clear()
 
 
 if hasattr(os, "register_at_fork"):

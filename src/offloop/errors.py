@@ -24,16 +24,20 @@
 An exception raised by the user's function arrives as itself; `ItemError` stands in only for those that would end
 the caller's own loop (SystemExit, StopIteration, …) or can't be rebuilt here.
 
-Every class takes its fields by position and composes its text from them, so that each survives a pickle round trip.
+Every class takes its fields by position and composes its text from them, so that each survives a pickle round trip. How
+such a text is laid out `Explained` says; its code names the class for good.
 """
 
 from __future__ import annotations
 
-import signal
+from .endings import crashed_stack, ending_of, signal_name
+from .explaining import Explained
 
 
-class OffloopError(Exception):
+class OffloopError(Explained, Exception):
     """Base of every error that offloop itself raises."""
+
+    code = "offloop-error"
 
 
 class SettingError(OffloopError, ValueError):
@@ -45,18 +49,20 @@ class SettingError(OffloopError, ValueError):
         advice: What to write instead.
     """
 
+    code = "setting-value"
+    _what = "{setting}={value!r}: {advice}"
+
     def __init__(self, setting: str, value: object, advice: str) -> None:
         super().__init__(setting, value, advice)
         self.setting = setting
         self.value = value
         self.advice = advice
 
-    def __str__(self) -> str:
-        return f"{self.setting}={self.value!r}: {self.advice}"
-
 
 class SettingTypeError(SettingError, TypeError):
     """A setting is of the wrong type or does not exist."""
+
+    code = "setting-type"
 
 
 class AsyncFunctionError(OffloopError, TypeError):
@@ -66,15 +72,14 @@ class AsyncFunctionError(OffloopError, TypeError):
         function: The function's name.
     """
 
+    code = "async-function"
+    _what = "fn is async, and a worker can't await its coroutine"
+    _fn = "{function}"
+    _fix = "await it on the loop, or pass the plain function that does the CPU-bound part"
+
     def __init__(self, function: str) -> None:
         super().__init__(function)
         self.function = function
-
-    def __str__(self) -> str:
-        return (
-            f"{self.function} is async: its coroutine can't be awaited in a worker. "
-            "Await it on the loop, or pass the plain function that does the CPU-bound part."
-        )
 
 
 class UnpicklableError(OffloopError, TypeError):
@@ -87,8 +92,11 @@ class UnpicklableError(OffloopError, TypeError):
         function: The function it was for.
     """
 
-    verb = "can't be sent to a worker"
-    fix = "send plain data and build the object in worker_init=…, or use strategy=\"threads\""
+    code = "unpicklable"
+    _what = "{subject} can't be sent to a worker"
+    _where = "{path}  ({type_name})"
+    _fn = "{function}"
+    _fix = "send plain data and build the object in worker_init=…, or use strategy=\"threads\""
 
     def __init__(self, subject: str, path: str, type_name: str, function: str) -> None:
         super().__init__(subject, path, type_name, function)
@@ -97,30 +105,26 @@ class UnpicklableError(OffloopError, TypeError):
         self.type_name = type_name
         self.function = function
 
-    def __str__(self) -> str:
-        return (
-            f"{self.subject} {self.verb}\n"
-            f"  where: {self.path}  ({self.type_name})\n"
-            f"  fn:    {self.function}\n"
-            f"  fix:   {self.fix}"
-        )
-
 
 class UnpicklableFunction(UnpicklableError):
     """fn, or something bound in it, can't be pickled."""
 
-    fix = "pass what it needs as plain arguments, build the rest in worker_init=…, or use strategy=\"threads\""
+    code = "unpicklable-function"
+    _fix = "pass what it needs as plain arguments, build the rest in worker_init=…, or use strategy=\"threads\""
 
 
 class UnpicklableItem(UnpicklableError):
     """An item, or an argument of `run`, can't be pickled, or can't be unpickled in the worker."""
 
+    code = "unpicklable-item"
+
 
 class UnpicklableResult(UnpicklableError):
     """What fn returned can't be pickled in the worker, or can't be unpickled here."""
 
-    verb = "can't be sent back from a worker"
-    fix = "return plain data, or use strategy=\"threads\""
+    code = "unpicklable-result"
+    _what = "{subject} can't be sent back from a worker"
+    _fix = "return plain data, or use strategy=\"threads\""
 
 
 class PayloadTooLarge(OffloopError, MemoryError):
@@ -131,21 +135,21 @@ class PayloadTooLarge(OffloopError, MemoryError):
         available_bytes: How much may still be taken, the limits of control groups included.
     """
 
+    code = "payload-too-large"
+    _what = "{needed_bytes:,} bytes should travel to a worker, and memory has room for {available_bytes:,}"
+    _cause = "probably the data is in memory once already, and no copy fits beside it"
+    _fix = 'send less at a time, or a path to the data; or use strategy="threads", where nothing travels'
+
     def __init__(self, needed_bytes: int, available_bytes: int) -> None:
         super().__init__(needed_bytes, available_bytes)
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
 
-    def __str__(self) -> str:
-        return (
-            f"{self.needed_bytes:,} bytes should travel to a worker, and memory has room for {self.available_bytes:,}. "
-            "Likely cause: the data is in memory once already. Send less at a time (run_batches, or a path to the data), "
-            'or use strategy="threads", where nothing travels.'
-        )
-
 
 class WorkerError(OffloopError, RuntimeError):
     """A worker process failed, as opposed to the function that it ran."""
+
+    code = "worker-error"
 
 
 class WorkerStartError(WorkerError):
@@ -155,16 +159,14 @@ class WorkerStartError(WorkerError):
         reason: What happened.
     """
 
+    code = "worker-start-failed"
+    _what = "no worker process could be started"
+    _cause = "{reason}\nprobably the limit of processes, descriptors or memory is reached"
+    _fix = 'look at ulimit -a and the container\'s limits; strategy="serial" works without workers'
+
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-    def __str__(self) -> str:
-        return (
-            f"a worker process could not be started: {self.reason}. "
-            "Likely causes: the limit of processes, descriptors or memory is reached (ulimit -a, the container's "
-            "limits). strategy=\"serial\" works without workers."
-        )
 
 
 class WorkerInitError(WorkerError):
@@ -175,16 +177,15 @@ class WorkerInitError(WorkerError):
         reason: What it raised, or how its process ended.
     """
 
+    code = "worker-init-failed"
+    _what = "worker_init={initializer} failed"
+    _cause = "{reason}"
+    _fix = "it runs once in every process that executes items: call it by hand in a fresh one to see it fail"
+
     def __init__(self, initializer: str, reason: str) -> None:
         super().__init__(initializer, reason)
         self.initializer = initializer
         self.reason = reason
-
-    def __str__(self) -> str:
-        return (
-            f"worker_init={self.initializer} failed: {self.reason}. "
-            "It runs once in every process that executes items; call it by hand to see it fail."
-        )
 
 
 class WorkerCrashed(WorkerError):
@@ -198,6 +199,9 @@ class WorkerCrashed(WorkerError):
         cause: What is known of why it died; empty where that can only be guessed.
         dump: What faulthandler wrote as it died: the Python stack of each thread; empty if nothing.
     """
+
+    code = "worker-crashed"
+    _fn = "{function}"
 
     def __init__(
         self, first: int, last: int, exit_code: int | None, function: str, cause: str = "", dump: str = ""
@@ -213,25 +217,13 @@ class WorkerCrashed(WorkerError):
     @property
     def signal(self) -> str | None:
         """Name of the signal that ended the worker, for example ``SIGSEGV``; None if it exited by itself."""
-        if self.exit_code is None or self.exit_code >= 0:
-            return None
-        try:
-            return signal.Signals(-self.exit_code).name
-        except ValueError:
-            return f"signal {-self.exit_code}"
+        return signal_name(self.exit_code)
 
-    def __str__(self) -> str:
-        items = f"items[{self.first}]" if self.first == self.last else f"items[{self.first}…{self.last}]"
-        return f"a worker died on {items} of {self.function}: {self._how()}"
-
-    def _how(self) -> str:
-        if self.signal == "SIGKILL":
-            return "killed by SIGKILL. Likely cause: out of memory, or someone killed it."
-        if self.signal is not None:
-            return f"killed by {self.signal}. Likely cause: a bug in compiled code that the function calls."
-        if self.exit_code is None:
-            return "how it ended isn't known."
-        return f"exit code {self.exit_code}. Likely cause: os._exit() or C code that calls exit()."
+    def _parts(self) -> dict[str, str]:
+        where = f"items[{self.first}]" if self.first == self.last else f"items[{self.first}…{self.last}]"
+        how, cause, fix = ending_of(self.exit_code)
+        known = {"where": where, "cause": self.cause or cause, "fix": fix, "stack": crashed_stack(self.dump)}
+        return super()._parts() | known | {"what": f"a worker died on {where}: {how}"}
 
 
 class ItemTimeout(OffloopError, TimeoutError):
@@ -244,18 +236,23 @@ class ItemTimeout(OffloopError, TimeoutError):
         function: The function that it ran.
     """
 
+    code = "item-timeout"
+    _what = "items[{index}] was stopped after {age_s:.3f} s, and was allowed {limit_s:g} s"
+    _where = "items[{index}]"
+    _fn = "{function}"
+    _cause = "probably an endless loop, a deadlock, or an item much larger than others"
+    _fix = (
+        "raise item_timeout_s (timeout_s of run), or split the item; "
+        "offloop.checkpoint() in its loops has it stop without the loss of its worker"
+    )
+
     def __init__(self, index: int, limit_s: float, age_s: float, function: str) -> None:
-        super().__init__(index, limit_s, age_s, function)
+        super().__init__()  # OSError would take them for errno, text and file name
+        self.args = (index, limit_s, age_s, function)
         self.index = index
         self.limit_s = limit_s
         self.age_s = age_s
         self.function = function
-
-    def __str__(self) -> str:
-        return (
-            f"items[{self.index}] of {self.function} executed for {self.age_s:.3g} s and was allowed {self.limit_s:g} s. "
-            "Likely cause: an endless loop, a deadlock, or an item much larger than others."
-        )
 
 
 class ItemError(OffloopError, RuntimeError):
@@ -271,15 +268,18 @@ class ItemError(OffloopError, RuntimeError):
         why: Why it isn't raised as itself.
     """
 
+    code = "item-error"
+    _what = "items[{index}] raised {type_name}, {why}"
+    _where = "items[{index}]"
+    _cause = "{type_name}: {message}"
+    _fix = "in fn, raise an Exception that can be pickled, and that ends neither a program nor an iteration"
+
     def __init__(self, index: int, type_name: str, message: str, why: str) -> None:
         super().__init__(index, type_name, message, why)
         self.index = index
         self.type_name = type_name
         self.message = message
         self.why = why
-
-    def __str__(self) -> str:
-        return f"items[{self.index}] raised {self.type_name}({self.message}), {self.why}"
 
 
 class BatchLengthError(OffloopError, ValueError):
@@ -291,19 +291,20 @@ class BatchLengthError(OffloopError, ValueError):
         n_returned: Rows of what fn returned.
     """
 
+    code = "batch-length"
+    _fn = "{function}"
+    _cause = "probably it filters or aggregates rows, so its results can't be put together as those of the rows"
+    _fix = 'return one row for each row; combine="list" returns what fn returned for each block as it is'
+
     def __init__(self, function: str, n_rows: int, n_returned: int) -> None:
         super().__init__(function, n_rows, n_returned)
         self.function = function
         self.n_rows = n_rows
         self.n_returned = n_returned
 
-    def __str__(self) -> str:
-        returned = f"{self.n_returned} row{'s' * (self.n_returned != 1)}"
-        return (
-            f"{self.function} returned {returned} for a block of {self.n_rows}, so its results can't be put together "
-            "as those of the rows. Likely cause: it filters or aggregates rows. "
-            "combine=\"list\" returns what it returned for each block as it is."
-        )
+    def _parts(self) -> dict[str, str]:
+        rows = "row" if self.n_returned == 1 else "rows"
+        return super()._parts() | {"what": f"fn returned {self.n_returned} {rows} for a block of {self.n_rows}"}
 
 
 class BatchTypeError(OffloopError, TypeError):
@@ -315,38 +316,51 @@ class BatchTypeError(OffloopError, TypeError):
         why: What is wrong with that.
     """
 
+    code = "batch-type"
+    _what = "what fn returned for blocks of rows can't be concatenated"
+    _fn = "{function}"
+    _cause = "{found}, {why}"
+    _fix = (
+        "return an array, a table or a list with one row for each row of the block, or a tuple of these; "
+        'combine="list" returns the results of the blocks as they are'
+    )
+
     def __init__(self, function: str, found: str, why: str) -> None:
         super().__init__(function, found, why)
         self.function = function
         self.found = found
         self.why = why
 
-    def __str__(self) -> str:
-        return (
-            f"what {self.function} returned for blocks of rows can't be concatenated: {self.found}, {self.why}. "
-            "Return an array, a table or a list with one row for each row of the block, or a tuple of these; "
-            "combine=\"list\" returns the results of the blocks as they are."
-        )
-
 
 class SessionClosedError(OffloopError, RuntimeError):
-    """The session was closed, or not opened yet.
+    """The session was closed, is draining, or was not opened yet.
 
     Args:
-        state: ``closed``, ``not open`` or the like.
+        state: ``closed``, ``draining``, ``not open`` or the like.
     """
+
+    code = "session-closed"
+    _what = "the session is {state}"
+    _fix = "use it inside `async with ParallelSession(...) as session:`; once closed it can't be opened again"
 
     def __init__(self, state: str) -> None:
         super().__init__(state)
         self.state = state
 
-    def __str__(self) -> str:
-        return f"the session is {self.state}: use it inside `async with ParallelSession(...) as session:`"
+    def _parts(self) -> dict[str, str]:
+        parts = super()._parts()
+        if self.state == "draining":
+            parts |= {"cause": "it finishes what it has admitted and takes nothing new", "fix": "open another session"}
+        return parts
 
 
-class TaskCancelled(BaseException):
+class TaskCancelled(Explained, BaseException):
     """Raised inside fn when its item is to stop: its run was cancelled, or its time is over.
 
     `checkpoint` raises it, and where that isn't called the interrupt of a worker does, at whatever place its Python code has
     reached. A BaseException, so that ``except Exception`` in the user's code lets it through.
     """
+
+    code = "task-cancelled"
+    _what = "this item is to stop: its run was cancelled, or its time is over"
+    _fix = "let it pass; clean up in `finally`, or in a `with` block"

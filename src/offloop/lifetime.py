@@ -6,15 +6,17 @@ import warnings
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
+from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import anyio
 import anyio.to_thread
 
+from .checks import seconds_of
 from .deciding.decide import thread_limit, worker_limit
 from .errors import SessionClosedError
-from .events import WorkersCapped
+from .events import SessionDrained, WorkersCapped
 from .initializing import LocalInitializer
 from .model import Decision, SessionStatistics, Strategy
 from .outgoing import Outgoing
@@ -29,10 +31,13 @@ from .sensing.system import this_system
 from .settings import ParallelConfig, Settings, SettingSource, session_settings
 from .strategies.processes import processes
 from .strategies.threads import threads
+from .telemetry import emit
 from .wire.storage import Storage
 from .worker import task
 
 T = TypeVar("T")
+
+_MARGIN_S = 0.5  # what runs may take to be over beyond their grace; a guess, for loops that are busy
 
 
 class Lifetime:
@@ -47,7 +52,6 @@ class Lifetime:
         host = sense_host(
             system, is_worker=task.is_worker_process, is_off=environment.is_off, lifts_ci=environment.lifts_ci
         )
-        self._state: Literal["not open", "open", "closed"] = "not open"
         limit = worker_limit(host, self.config)
         self._folder = PrivateFolder() if self.config.transport == "portable" else None
         storage = Storage(self.config.transport, self._folder.path if self._folder is not None else None)
@@ -63,6 +67,7 @@ class Lifetime:
         asked = self.config.workers or 0
         is_capped = asked > host.cores
         self._records = Records(WorkersCapped(workers_asked=asked, usable_cores=host.cores) if is_capped else None)
+        self._is_closing = self._has_stopped = False
 
     @property
     def decisions(self) -> deque[Decision]:
@@ -79,9 +84,10 @@ class Lifetime:
         Raises:
             SessionClosedError: It was open before.
         """
-        if self._state != "not open":
-            raise SessionClosedError(f"{self._state} already")
-        self._state = "open"
+        with self._records.changed.lock:
+            if self._records.state != "not open":
+                raise SessionClosedError(f"{self._records.state} already")
+            self._records.state = "open"
         return self
 
     async def __aexit__(
@@ -91,22 +97,89 @@ class Lifetime:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End all workers and return when they are gone; runs still under way fail. Idempotent, not cancellable."""
-        self._state = "closed"
-        for run, loop in list(self._records.under_way()):
+        """End the session and return when nothing of it is left. Idempotent, not cancellable.
+
+        Runs still under way are stopped as cancelled ones are and fail with `SessionClosedError`: their items get to run
+        their ``finally`` blocks, for no longer than ``grace_s``, then what is left is killed. May be called from any event
+        loop; who calls it while it is under way waits for the same end.
+        """
+        with self._records.changed.lock:
+            self._records.state = "closed"
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as tasks:  # a shield alone doesn't hold against `cancel` of an asyncio task
+                tasks.start_soon(self._close)
+
+    async def _close(self) -> None:
+        changed = self._records.changed
+        with anyio.CancelScope(shield=True):
+            await changed.wait_for(self._takes_turn)
+            try:
+                grace_s = self._stop_runs()
+                with anyio.move_on_after(grace_s + _MARGIN_S):  # less than for ever: an event loop may have stalled
+                    await changed.wait_for(lambda: not self._records.runs)
+                await self._processes.aclose()
+                await self._threads.aclose()
+                await anyio.to_thread.run_sync(self._outgoing.close)
+                if self._folder is not None:
+                    self._folder.close()
+            finally:
+                self._is_closing = False
+                changed.notify_all()
+
+    def _takes_turn(self) -> bool:
+        """Let the caller close, unless somebody is at it."""
+        is_free, self._is_closing = not self._is_closing, True
+        return is_free
+
+    def _stop_runs(self) -> float:
+        """Tell runs under way to stop, and return the longest grace that one has for that."""
+        longest_s = 0.0
+        self._records.forget_closed()
+        for run, loop in self._records.under_way():
             try:
                 poster(loop)(partial(run.stop, SessionClosedError("closed")))
-            except RuntimeError:  # that event loop is closed, and the run gone with it
+            except RuntimeError:  # that event loop has been closed just now
                 continue
-        await self._processes.aclose()
-        await self._threads.aclose()
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._outgoing.close)
-        if self._folder is not None:
-            self._folder.close()
+            self._has_stopped = True
+            longest_s = max(longest_s, run.grace_s)
+        return longest_s
+
+    async def drain(self, timeout_s: float | None = None) -> bool:
+        """Admit nothing more, and wait until everything is finished that was admitted, on whatever event loop.
+
+        From now on new runs, `share` and `warm` raise `SessionClosedError`, until the session is closed and after. What an
+        admitted run needs to finish is admitted still: runs that its items start in this process, and those that its
+        own iterable of items or async iterable starts. Cancelling ends the waiting; the session stays as it is. It may be
+        called again, and from several tasks, but not by what a run waits for: that would wait for itself.
+
+        Args:
+            timeout_s: How long to wait; 0 asks, None waits as long as it takes. What is under way goes on after it.
+
+        Returns:
+            Whether everything is finished; False also if the session was closed meanwhile and that has stopped something.
+
+        Raises:
+            SessionClosedError: The session was never opened.
+            SettingError: timeout_s isn't a time.
+        """
+        limit_s = None if timeout_s is None else seconds_of(timeout_s, "timeout_s")
+        records, begun = self._records, monotonic()
+        with records.changed.lock:
+            if records.state == "not open":
+                raise SessionClosedError(records.state)
+            if records.state == "closed":
+                return True
+            records.state = "draining"
+        records.forget_closed()
+        with anyio.move_on_after(limit_s):
+            await records.changed.wait_for(lambda: records.is_quiet)
+        is_done = records.is_quiet and not self._has_stopped
+        emit(SessionDrained(is_done=is_done, n_left=records.n_left, wall_s=monotonic() - begun))
+        return is_done
 
     def __del__(self) -> None:
-        if getattr(self, "_state", "") == "open" and self._processes.pool.lanes:
+        records = getattr(self, "_records", None)
+        if records is not None and records.state in ("open", "draining") and self._processes.pool.lanes:
             warnings.warn("a ParallelSession was never closed; its workers end now", ResourceWarning, stacklevel=2, source=self)
             for lane in self._processes.pool.lanes:
                 lane.kill()
@@ -139,7 +212,7 @@ class Lifetime:
         Raises:
             SessionClosedError: The session isn't open.
         """
-        self._check_open()
+        self._records.check_open()
         may_leave = self.config.strategy in (Strategy.AUTO, Strategy.PROCESSES) and self._planner.has_workers
         self._outgoing.share(value, at_once=may_leave)
         return value
@@ -162,14 +235,10 @@ class Lifetime:
             WorkerStartError: One could not be started.
             WorkerInitError: worker_init failed.
         """
-        self._check_open()
+        self._records.check_open()
         limit = self._processes.limit
         await self._processes.pool.grow_to(limit if workers is None else min(workers, limit))
 
     def statistics(self) -> SessionStatistics:
         """Return what the session has done so far; runs count once they are over."""
         return self._records.snapshot(self._processes.pool)
-
-    def _check_open(self) -> None:
-        if self._state != "open":
-            raise SessionClosedError(self._state)

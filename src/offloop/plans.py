@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .functions import check_function
 from .options import RUN_OPTIONS, CallOptions, resolve_options
 from .settings import ParallelConfig
-from .strategies.base import Initializer, Job
+from .strategies.base import Initializer, Job, TimeLimit
 from .wire.frames import Flag
 from .wire.pickling import describe_function, travels_by_name
 
@@ -68,16 +68,19 @@ class Plans:
             self._plans.clear()
         job = None
         if options.seed is None:
-            job = self.job(fn, fn, Flag.STAR if allowed is RUN_OPTIONS else 0)
+            job = self.job(fn, fn, Flag.STAR if allowed is RUN_OPTIONS else 0, options)
         plan = self._plans[key] = Plan(options, job, getattr(fn, "__code__", None))
         return plan
 
-    def job(self, fn: Any, called: Any, flags: int) -> Job:
+    def job(self, fn: Any, called: Any, flags: int, options: CallOptions) -> Job:
         """Return a job.
 
         Args:
             fn: The function, as the user gave it.
             called: What is called in its place.
             flags: How items are passed, see `Flag`.
+            options: The options of the call.
         """
-        return Job(next(_run_numbers), called, describe_function(fn), flags, self._initializer)
+        limit_s = options.item_timeout_s
+        limit = None if limit_s is None else TimeLimit(limit_s, options.grace_s)
+        return Job(next(_run_numbers), called, describe_function(fn), flags, self._initializer, limit)

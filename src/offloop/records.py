@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Protocol
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, Protocol
 
 from anyio.lowlevel import current_token
 
+from .errors import SessionClosedError
 from .events import WorkersCapped
 from .model import Decision, SessionStatistics
 from .options import CallOptions
+from .pool.condition import Condition
 from .pool.lane import WorkerLane
 from .pool.pool import Pool
+from .pool.waiting import is_closed
 from .reporting import is_fallback, snapshot, tell_decision, tell_end, tell_guidance
 from .tally import Tally
 from .telemetry import emit
+from .worker import task
 
 _MAX_DECISIONS = 128
 
@@ -26,18 +33,36 @@ class Stoppable(Protocol):
 
     tally: Tally
 
+    @property
+    def grace_s(self) -> float:
+        """How long its items may take to stop."""
+        ...
+
     def stop(self, error: Exception) -> None:
         """End it with this error, from its own event loop."""
         ...
 
 
+class _Whole:
+    """A run that was admitted with all that it does."""
+
+
+_within: ContextVar[_Whole | None] = ContextVar("offloop_within", default=None)
+
+
 class Records:
     """The books of a session: what was decided, which runs are under way, and what became of all of them.
+
+    A run is admitted once it is in the books; from then on who drains the session waits for it. Where a session drains, only what an
+    admitted run needs to finish is admitted still: a run that one of its items starts in this process, and one that
+    its source of items starts.
 
     Args:
         capped: What to tell, before the first decision, of workers that were asked for and can't be had.
 
     Attributes:
+        state: Of the session. Changed with the lock of `changed` held, since it decides who is admitted.
+        changed: Told when a run is over.
         decisions: The last ones.
         runs: Those under way, by id, with their event loops. Not kept alive: one whose loop was closed in the middle of
             it ends, and gives its lanes back, when it is collected.
@@ -45,10 +70,94 @@ class Records:
     """
 
     def __init__(self, capped: WorkersCapped | None) -> None:
+        self.state: Literal["not open", "open", "draining", "closed"] = "not open"
+        self.changed = Condition()
         self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
         self.runs: dict[int, tuple[weakref.ref[Stoppable], Any]] = {}
         self.tally = Tally()
         self._capped = capped
+        self._whole: set[_Whole] = set()
+        _books.add(self)
+
+    # --- who is admitted ---------------------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Refuse what is not admitted.
+
+        Raises:
+            SessionClosedError: The session isn't open, or is draining and this is part of no run.
+        """
+        if self.state != "open" and not (self.state == "draining" and self._is_needed):
+            raise SessionClosedError(self.state)
+
+    @property
+    def _is_needed(self) -> bool:
+        """Whether the caller is an item that executes in this process, or belongs to a run that was admitted as a whole."""
+        return task.current.task is not None or _within.get() in self._whole
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Admit a run that is more than its items, with all it does in this context.
+
+        Raises:
+            SessionClosedError: As for `check_open`.
+        """
+        whole, outer = _Whole(), _within.get()
+        with self.changed.lock:
+            self.check_open()
+            self._whole.add(whole)
+        _within.set(whole)
+        try:
+            yield
+        finally:
+            _within.set(outer)  # not by a token: a run whose event loop was closed ends in another context
+            self._whole.discard(whole)
+            self.changed.notify_all()
+
+    # --- what is under way -------------------------------------------------------------------------------------------
+
+    def begun(self, run: Stoppable) -> None:
+        """Admit a run, which is under way from now on.
+
+        Raises:
+            SessionClosedError: As for `check_open`.
+        """
+        reference = weakref.ref(run, self._collected)
+        loop = current_token().native_token
+        with self.changed.lock:
+            if self.state != "open":
+                self.check_open()
+            self.runs[id(run)] = reference, loop
+
+    def under_way(self) -> Iterator[tuple[Stoppable, Any]]:
+        """Yield the runs under way with their event loops."""
+        for reference, loop in list(self.runs.values()):
+            if (run := reference()) is not None:
+                yield run, loop
+
+    def forget_closed(self) -> None:
+        """Wait no more for runs whose event loop is closed: they will not go on."""
+        for key, (_, loop) in list(self.runs.items()):
+            if is_closed(loop):
+                self.runs.pop(key, None)
+
+    def _collected(self, reference: weakref.ref[Stoppable]) -> None:
+        for key, (other, _) in list(self.runs.items()):
+            if other is reference:
+                self.runs.pop(key, None)
+                self.changed.notify_all()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no run is under way, nor anything that goes with one."""
+        return not (self.runs or self._whole)
+
+    @property
+    def n_left(self) -> int:
+        """Items of runs under way that have no outcome yet."""
+        return sum(run.tally.cancelled for run, _ in self.under_way())
+
+    # --- what is told ------------------------------------------------------------------------------------------------
 
     def decided(self, decision: Decision, options: CallOptions, tally: Tally) -> None:
         """Note where a run executes, for the first time or anew, and tell."""
@@ -60,25 +169,38 @@ class Records:
             tally.note_fallback(decision.reason)
         tell_decision(decision, options)
 
-    def begun(self, run: Stoppable) -> None:
-        """Note that a run is under way."""
-        self.runs[id(run)] = weakref.ref(run), current_token().native_token
-
-    def under_way(self) -> Iterator[tuple[Stoppable, Any]]:
-        """Yield the runs under way with their event loops."""
-        for reference, loop in list(self.runs.values()):
-            if (run := reference()) is not None:
-                yield run, loop
-
     def ended(self, run: Stoppable, decision: Decision, options: CallOptions, wall_s: float) -> None:
         """Note what became of a run, and tell."""
-        self.runs.pop(id(run), None)
         run.tally.note_decision(decision.strategy)
-        self.tally.add(run.tally)
+        with self.changed.lock:
+            self.runs.pop(id(run), None)
+            self.tally.add(run.tally)
         tell_end(decision, options, run.tally, wall_s)
         if decision.hint is not None:
             tell_guidance("thread_safe", decision.hint, decision.fn)
+        if self.state != "open":
+            self.changed.notify_all()
 
     def snapshot(self, pool: Pool[WorkerLane]) -> SessionStatistics:
         """Return what the session has done so far; runs count once they are over."""
-        return snapshot(self.tally, pool, sum(run.tally.cancelled for run, _ in self.under_way()))
+        with self.changed.lock:
+            tally, queued = self.tally.copy(), self.n_left
+        return snapshot(tally, pool, queued)
+
+    def leave_behind(self) -> None:
+        """In a forked child: forget the runs, which are the parent's."""
+        self.changed = Condition()
+        self.runs.clear()
+        self._whole.clear()
+
+
+_books: weakref.WeakSet[Records] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for records in list(_books):
+        records.leave_behind()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

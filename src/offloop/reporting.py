@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from .errors import UnpicklableError, WorkerCrashed
-from .events import Guidance, ItemRetried, RunDecided, RunFellBack, RunFinished, WorkerDied
+from .events import Guidance, ItemRetried, ItemTimedOut, RunDecided, RunFellBack, RunFinished, WorkerDied
 from .model import Decision, Reason, SessionStatistics, Strategy
 from .options import CallOptions
 from .pool.lane import WorkerLane
 from .pool.pool import Pool
 from .tally import Tally
 from .telemetry import emit, is_heard
-from .wire.status_page import OVER, UNPACKING
+from .wire.status_page import PACKED
 
 # What executes the items of each strategy, as the event of a decision names it.
 _EXECUTOR_TYPES = {Strategy.SERIAL: "thread", Strategy.THREADS: "threads", Strategy.PROCESSES: "loky"}
@@ -142,11 +142,16 @@ def tell_end(decision: Decision, options: CallOptions, tally: Tally, wall_s: flo
         )
 
 
-def tell_death(function: str, exit_code: int | None, begun: int) -> None:
+def tell_death(function: str, exit_code: int | None, begun: int, cause: str) -> None:
     """Tell of a worker that died under work; `begun` as the status page had it."""
-    item = begun if begun not in (OVER, UNPACKING) else None
+    item = None if begun & PACKED else begun
     signal = WorkerCrashed(0, 0, exit_code, function).signal
-    emit(WorkerDied(fn=function, exit_code=exit_code, signal=signal, item=item))
+    emit(WorkerDied(fn=function, exit_code=exit_code, signal=signal, item=item, cause=cause))
+
+
+def tell_timeout(function: str, index: int, age_s: float, limit_s: float, *, is_killed: bool) -> None:
+    """Tell that an item was stopped because its time was over."""
+    emit(ItemTimedOut(fn=function, item=index, age_s=age_s, limit_s=limit_s, is_killed=is_killed))
 
 
 def tell_retry(function: str, index: int, deaths: int) -> None:

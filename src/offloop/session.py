@@ -24,8 +24,9 @@ Ts = TypeVarTuple("Ts")
 class ParallelSession(Lifetime):
     """Worker processes and threads for CPU-bound work, held for as long as the context lasts.
 
-    Use it as an async context manager. Nothing starts before it is needed; leaving the context ends the workers and
-    returns when they are gone. A session serves any number of concurrent runs, from one event loop or several.
+    Use it as an async context manager. Nothing starts before it is needed. Leaving the context stops what is under way,
+    ends the workers and returns when they are gone; `drain` before that lets what is under way finish. A session serves
+    any number of concurrent runs, from one event loop or several.
 
     Args:
         config: The settings; see `ParallelConfig`.
@@ -60,9 +61,9 @@ class ParallelSession(Lifetime):
             WorkerCrashed: Its worker died, more often than ``retries`` allows.
             SessionClosedError: The session isn't open.
         """
-        self._check_open()
+        self._records.check_open()
         plan = self._plans.of(fn, options, RUN_OPTIONS)
-        job = plan.job or self._plans.job(fn, fn, Flag.STAR)
+        job = plan.job or self._plans.job(fn, fn, Flag.STAR, plan.options)
         value: R = await self._steering(fn, args, plan.options).single(job, args)
         return value
 
@@ -136,12 +137,16 @@ class ParallelSession(Lifetime):
             WorkerCrashed: An item's worker died, more often than ``retries`` allows.
             SessionClosedError: The session isn't open.
         """
-        self._check_open()
+        self._records.check_open()
         plan = self._plans.of(fn, options, MAP_OPTIONS)
         shares = self._outgoing.shares
         source = source_of(items, shares.holds if shares.has_any else None)
         job = plan.job or self._job(fn, fn, plan.options)
-        return await self._steering(fn, source.peek(), plan.options).map(job, source)
+        steering = self._steering(fn, source.peek(), plan.options)
+        if source.n_ready is None:
+            return await steering.map(job, source)
+        with self._records.whole():  # with what the source does as it is read
+            return await steering.map(job, source)
 
     @overload
     async def run_batches(
@@ -245,12 +250,12 @@ class ParallelSession(Lifetime):
             ValueError: The inputs don't have equally many.
             Exception: As for `run_parallel`.
         """
-        self._check_open()
-        resolved = batch_options(fn, self.config, options, is_consent=self._is_consent)
-        batch = await batch_of(fn, (X, *others), resolved, self._processes.limit)
-        job = self._job(fn, batch.called, resolved)
-        results = await self._steering(fn, batch.sample, resolved).map(job, batch.source)
-        return results if resolved.combine == "list" else await combined(results, fn)
+        with self._records.whole():  # with what is done before the first block and after the last
+            resolved = batch_options(fn, self.config, options, is_consent=self._is_consent)
+            batch = await batch_of(fn, (X, *others), resolved, self._processes.limit)
+            job = self._job(fn, batch.called, resolved)
+            results = await self._steering(fn, batch.sample, resolved).map(job, batch.source)
+            return results if resolved.combine == "list" else await combined(results, fn)
 
     async def decide(
         self, fn: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapOptions]
@@ -269,7 +274,7 @@ class ParallelSession(Lifetime):
             AsyncFunctionError: fn is async.
             SessionClosedError: The session isn't open.
         """
-        self._check_open()
+        self._records.check_open()
         resolved = self._plans.of(fn, options, MAP_OPTIONS).options
         source = source_of(items)
         return self._steering(fn, source.peek(), resolved).decide(source.remaining)
@@ -281,5 +286,5 @@ class ParallelSession(Lifetime):
     def _job(self, fn: Any, called: Any, options: CallOptions) -> Job:
         """Return the job of a map that calls this for each item, in place of fn."""
         if options.seed is None:
-            return self._plans.job(fn, called, 0)
-        return self._plans.job(fn, Seeded(called, options.seed), Flag.SEEDED)
+            return self._plans.job(fn, called, 0, options)
+        return self._plans.job(fn, Seeded(called, options.seed), Flag.SEEDED, options)

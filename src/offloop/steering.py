@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from .accounts import Accounts
+from .backlog import Share
 from .calling import Call, Errand
 from .changes import Changes
 from .deciding.chunking import first_size
@@ -61,16 +62,14 @@ class Steering:
         self._encoder: Encoder
         self._executor: Errand | Call | Run | None = None
         self._stopped: Exception | None = None
-        self._n_moves = 0
-        self._moved_at = 0.0
+        self._n_moves, self._moved_at = 0, 0.0
         self._begun = self._counted_until = monotonic()
-        self._queued_on: Backend | None = None
-        self._queued_s = 0.0
+        self._share = Share()
 
     def decide(self, n_items: int | None, **now: Any) -> Decision:
         """Return where the run should execute, by what is known now."""
-        own = {self._queued_on: self._queued_s} if self._queued_on is not None else {}
-        return self._planner.decide(self._known, n_items, self._local, self._venues.processes, own=own, **now)
+        processes = self._venues.processes
+        return self._planner.decide(self._known, n_items, self._local, processes, own=self._share.own, **now)
 
     def stop(self, error: Exception) -> None:
         """End the run with this error, from its own event loop; its items are stopped."""
@@ -82,8 +81,19 @@ class Steering:
     def _stay(self) -> Backend | None:
         """Where items execute that can't travel; None if that would fail them."""
         is_auto = self._known.options.strategy is Strategy.AUTO
-        may_stay = is_auto and self._planner.config.local == "allow" and self._decision.reason is not Reason.ABOVE_GRACE
-        return self._local if may_stay and not self._known.function.has_crashed else None
+        must_leave = self._decision.reason in (Reason.LOCAL_NEVER, Reason.HAS_TIMEOUT, Reason.ABOVE_GRACE)
+        may_stay = is_auto and self._planner.config.local == "allow" and not self._known.function.has_crashed
+        return self._local if may_stay and not must_leave else None
+
+    @property
+    def grace_s(self) -> float:
+        """How long its items may take to stop."""
+        return self._known.options.grace_s
+
+    @property
+    def _is_timed(self) -> bool:
+        """Whether items have a time limit: then no short way is taken past what sees to it."""
+        return self._known.options.item_timeout_s is not None
 
     # --- a single call -----------------------------------------------------------------------------------------------
 
@@ -94,19 +104,18 @@ class Steering:
         self._records.begun(self)
         try:
             self._settle(self._decision)
-            backend = self._backend()
-            job = self._fitting(job, NO_SOURCE)
+            backend, job = self._backend(), self._fitting(job, NO_SOURCE)
             waits = self._decision.reason is Reason.MEASURING and backend is self._local and self._local.backlog_s > 0
-            if backend is self._local and not waits:
+            if backend is self._local and not waits and not self._is_timed:
                 return await self._single_here(job, args)
             return await self._single_anywhere(job, args, backend, waits)
         finally:
             self._end()
 
     async def _single_here(self, job: Job, args: tuple[Any, ...]) -> Any:
-        cost, chunk = self._known.cost, Chunk(0, (args,))
-        chunk.is_watched = cost.is_worth_watching(1)
-        self._queue_on(self._local, cost.item_s or UNKNOWN_S)
+        chunk = Chunk(0, (args,))
+        chunk.is_watched = self._known.cost.is_worth_watching(1)
+        self._share.move(self._local, self._known.cost.item_s or UNKNOWN_S)
         errand = self._executor = Errand(self._known.options)
         await errand.execute(self._local, job, chunk, 0.0)
         _, report = errand.reports[0]
@@ -120,12 +129,12 @@ class Steering:
     async def _single_anywhere(self, job: Job, args: tuple[Any, ...], backend: Backend, waits: bool) -> Any:
         known, is_undisturbed = self._known, not backend.backlog_s
         self._executor = call = Call(job, args, known.options, known.cost, self.tally, self._stay, self._fell_back, self._encoder)
-        self._queue_on(backend, known.cost.item_s or UNKNOWN_S)
+        self._share.move(backend, known.cost.item_s or UNKNOWN_S)
         begun = monotonic()
         if not await call.execute(backend, _PATIENCE_S if waits else None):
             self._settle(self.decide(1, waited_s=2 * _PATIENCE_S))
             backend = self._backend()
-            self._queue_on(backend, known.cost.item_s or UNKNOWN_S)
+            self._share.move(backend, known.cost.item_s or UNKNOWN_S)
             await call.execute(backend)
         if is_undisturbed and backend is self._venues.processes and self.tally.completed:
             meter.tripped(monotonic() - begun - self.tally.busy_s)
@@ -156,7 +165,7 @@ class Steering:
         errand: Errand | None = None
         failure: Exception | None = None
         chunks: list[Chunk] = []
-        if is_measured or self._decision.strategy is Strategy.SERIAL:
+        if (is_measured or self._decision.strategy is Strategy.SERIAL) and not self._is_timed:
             if source.n_ready == 0:
                 await source.pull(1)
             chunks = self._first_chunks(source, is_measured)
@@ -165,7 +174,7 @@ class Steering:
         if chunks:
             errand = self._executor = Errand(options)
             self.tally.submitted = sum(len(chunk.items) for chunk in chunks)
-            self._queue_on(self._backend(), self._backlog_s(sum(source.weigh(chunk.items) for chunk in chunks)))
+            self._share.move(self._backend(), self._backlog_s(sum(source.weigh(chunk.items) for chunk in chunks)))
             try:
                 if is_measured:
                     await self._measure(errand, job, chunks)
@@ -312,7 +321,7 @@ class Steering:
     def _move(self, run: Run) -> None:
         """Have the run execute where it was decided."""
         decision, known, backend = self._decision, self._known, self._backend()
-        self._queue_on(backend, self._backlog_s(run.n_items))
+        self._share.move(backend, self._backlog_s(run.n_items))
         is_cold = backend is self._venues.processes and (
             self._venues.processes.pool.n_idle < decision.workers or not known.function.was_remote
         )
@@ -340,14 +349,6 @@ class Steering:
         item_s = self._known.cost.item_s
         return UNKNOWN_S if item_s is None else min(TURN_S, item_s * (n_items or 1))
 
-    def _queue_on(self, backend: Backend | None, seconds: float = 0.0) -> None:
-        """Let others know that this backend has so much more to do, instead of the one before."""
-        if self._queued_on is not None:
-            self._queued_on.backlog_s -= self._queued_s
-        self._queued_on, self._queued_s = backend, seconds
-        if backend is not None:
-            backend.backlog_s += seconds
-
     def _settle(self, decision: Decision) -> None:
         self._count_capacity()
         self._decision = decision
@@ -355,10 +356,9 @@ class Steering:
 
     def _count_capacity(self) -> None:
         """Add up what the lanes that took part could have worked."""
-        now = monotonic()
         lanes = self._executor.n_lanes if self._executor is not None else self._decision.workers
-        self.tally.capacity_s += (now - self._counted_until) * lanes
-        self._counted_until = now
+        before, self._counted_until = self._counted_until, monotonic()
+        self.tally.capacity_s += (self._counted_until - before) * lanes
 
     def _fell_back(self, reason: Reason, error: BaseException, n_items: int | None) -> None:
         tell_fallback(self._known.name, Strategy.PROCESSES, Strategy.SERIAL, reason, error, n_items)
@@ -376,7 +376,7 @@ class Steering:
             cost.watched(measured.gil_held, measured.stall_s, max(report.elapsed_s, 1e-6))
 
     def _end(self) -> None:
-        self._queue_on(None)
+        self._share.move(None)
         self._encoder.close()
         known, tally, decision = self._known, self.tally, self._decision
         known.function.has_crashed |= tally.crashes > 0

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from .errors import SettingTypeError
-from .events import Event, WorkerKilled, WorkerRetired, WorkerStarted
+from .events import Event, ItemAbandoned, WorkerKilled, WorkerRetired, WorkerStarted
 
 Sink = Callable[[Event], object]
 
@@ -98,6 +98,11 @@ def tell_worker_started(pid: int, start_s: float) -> None:
 def tell_worker_killed(pid: int, why: str) -> None:
     """Tell that a worker process was killed under work that did not stop."""
     emit(WorkerKilled(pid=pid, why=why))
+
+
+def tell_item_abandoned(fn: str, item: int | None, grace_s: float) -> None:
+    """Tell that an item in a thread of this process did not stop and is left to itself."""
+    emit(ItemAbandoned(fn=fn, item=item, grace_s=grace_s))
 
 
 def tell_worker_retired(pid: int, why: str) -> None:

@@ -79,7 +79,7 @@ async def test_a_deaf_item_is_left_after_grace(anyio_backend: object, strategy: 
     path = f"{tmp_path}/run"
     async with offloop.ParallelSession(strategy=strategy, workers=2) as session:
         try:
-            took = await cancel_once_begun(path, session.run, w.wait_for_file, path, grace_s=GRACE_S)
+            took = await cancel_once_begun(path, session.run, w.wait_deafly, path, grace_s=GRACE_S)
             assert GRACE_S * 0.5 < took < GRACE_S + MARGIN_S
             with anyio.fail_after(10):
                 assert await session.run(w.double, 2) == 4
@@ -93,7 +93,7 @@ async def test_a_deaf_map_is_left_after_grace(anyio_backend: object, strategy: s
     path = f"{tmp_path}/run"
     async with offloop.ParallelSession(strategy=strategy, workers=2, grace_s=GRACE_S) as session:
         try:
-            took = await cancel_once_begun(path, session.run_parallel, w.wait_for_file, [path] * 20)
+            took = await cancel_once_begun(path, session.run_parallel, w.wait_deafly, [path] * 20)
             assert took < GRACE_S + MARGIN_S
             with anyio.fail_after(10):
                 assert await session.run(w.double, 2) == 4

@@ -97,5 +97,5 @@ def test_dtypes_are_joined() -> None:
 )
 def test_what_does_not_fit_together_is_an_error(blocks: list[Any]) -> None:
     """Blocks of different types, columns or lengths of tuples are one typed error that names fn and what it returned."""
-    with pytest.raises(BatchTypeError, match=rf"app\.fn.*{type(blocks[0]).__name__}"):
+    with pytest.raises(BatchTypeError, match=rf"(?s)app\.fn.*{type(blocks[0]).__name__}"):
         combine(blocks, "app.fn")

@@ -125,6 +125,7 @@ def test_an_empty_variable_is_one_that_is_not_set(variable: str, value: str) -> 
         ("OFFLOOP_PARALLEL", "1", "off, on, auto, serial, threads, processes"),
     ],
 )
+@pytest.mark.fault(54)
 def test_a_value_that_cannot_work_is_refused(variable: str, value: str, advice: str) -> None:
     """A value that can't work is refused at once; the error names the variable as written, its value and what to write."""
     with pytest.raises(SettingError) as found:
@@ -142,6 +143,7 @@ def test_a_value_that_cannot_work_is_refused(variable: str, value: str, advice: 
         ("offloop_graces", "OFFLOOP_GRACE_S"),
     ],
 )
+@pytest.mark.fault(54)
 def test_a_misspelt_variable_is_warned_of(variable: str, guess: str) -> None:
     """A variable with our prefix that doesn't exist is warned of by name, with the nearest that does; it sets nothing."""
     with pytest.warns(UserWarning, match=f"^{variable} is no setting of offloop; did you mean {guess}"):

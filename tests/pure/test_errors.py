@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from offloop.errors import (
     BatchLengthError,
     BatchTypeError,
     ItemError,
+    ItemTimeout,
     OffloopError,
     PayloadTooLarge,
     SessionClosedError,
@@ -32,7 +34,16 @@ from offloop.errors import (
     WorkerInitError,
     WorkerStartError,
 )
+from offloop.explaining import LABELS, Explained
 
+PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "errors.md"
+DUMP = """Fatal Python error: Segmentation fault
+
+Current thread 0x00007f03919dcb80 (most recent call first):
+  File "app.py", line 44 in score
+
+Extension modules: app._core (total: 1)
+"""
 EXAMPLES: list[BaseException] = [
     OffloopError("anything"),
     SettingError("workers", 0, "write 1."),
@@ -47,11 +58,14 @@ EXAMPLES: list[BaseException] = [
     WorkerInitError("app.load", "ValueError: x"),
     WorkerCrashed(3, 5, -11, "app.fn"),
     WorkerCrashed(3, 3, None, "app.fn"),
+    WorkerCrashed(3, 3, -9, "app.fn", "out of memory", DUMP),
+    ItemTimeout(3, 0.5, 0.625, "app.fn"),
     ItemError(3, "SystemExit", "1", "why"),
     BatchLengthError("app.fn", 256, 1),
     BatchTypeError("app.fn", "None", "which has no rows"),
     PayloadTooLarge(900, 100),
     SessionClosedError("closed"),
+    SessionClosedError("draining"),
     TaskCancelled(),
 ]
 
@@ -100,6 +114,121 @@ def test_the_text_has_every_field(error: BaseException) -> None:
     assert all(str(field) in text for field in error.args)
 
 
+# --- codes and layout ------------------------------------------------------------------------------------------------
+
+
+# Users write these in alerts and search for them: a code is never changed and never used for another error.
+CODES = {
+    "offloop-error": "OffloopError",
+    "setting-value": "SettingError",
+    "setting-type": "SettingTypeError",
+    "async-function": "AsyncFunctionError",
+    "unpicklable": "UnpicklableError",
+    "unpicklable-function": "UnpicklableFunction",
+    "unpicklable-item": "UnpicklableItem",
+    "unpicklable-result": "UnpicklableResult",
+    "payload-too-large": "PayloadTooLarge",
+    "worker-error": "WorkerError",
+    "worker-start-failed": "WorkerStartError",
+    "worker-init-failed": "WorkerInitError",
+    "worker-crashed": "WorkerCrashed",
+    "item-timeout": "ItemTimeout",
+    "batch-length": "BatchLengthError",
+    "batch-type": "BatchTypeError",
+    "item-error": "ItemError",
+    "session-closed": "SessionClosedError",
+    "task-cancelled": "TaskCancelled",
+}
+
+
+def test_codes_never_change() -> None:
+    """Every class has a code of its own, and it is the one that it always had."""
+    assert {vars(kind)["code"]: kind.__name__ for kind in classes()} == CODES
+    assert len(classes()) == len(CODES)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_page_has_the_code(code: str) -> None:
+    """docs/reference/errors.md has one section under each code, whose anchor is the code."""
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code)
+    assert PAGE.read_text(encoding="utf-8").splitlines().count(f"## {code}") == 1
+
+
+def told_by(error: BaseException) -> tuple[str, dict[str, str]]:
+    """Return the first line of an error's text and what it says below, by label; further lines of one are joined."""
+    first, *lines = str(error).split("\n")
+    told: dict[str, str] = {}
+    for line in lines:
+        label, text = line[:9].strip(), line[9:]
+        if label:
+            assert line.startswith(f"  {label:7}"), "not aligned"
+            told[label.removesuffix(":")] = text
+        else:
+            told[list(told)[-1]] += f"\n{text}"
+    return first, told
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_the_first_line_says_what_happened_and_the_code(error: BaseException) -> None:
+    """The first line stands for itself: what happened, with the code in brackets at its end; known labels follow in order."""
+    first, told = told_by(error)
+    assert isinstance(error, Explained)
+    assert re.fullmatch(rf"\S.* \[{error.code}\]", first)
+    assert list(told) == [label for label in LABELS if label in told]
+    assert all(text.strip() for text in told.values())
+
+
+LABELS_OF = {
+    SettingError: "",
+    SettingTypeError: "",
+    AsyncFunctionError: "fn fix",
+    UnpicklableError: "where fn fix",
+    UnpicklableFunction: "where fn fix",
+    UnpicklableItem: "where fn fix",
+    UnpicklableResult: "where fn fix",
+    PayloadTooLarge: "cause fix",
+    WorkerStartError: "cause fix",
+    WorkerInitError: "cause fix",
+    WorkerCrashed: "where fn fix",
+    ItemTimeout: "where fn cause fix",
+    ItemError: "where cause fix",
+    BatchLengthError: "fn cause fix",
+    BatchTypeError: "fn cause fix",
+    SessionClosedError: "fix",
+    TaskCancelled: "fix",
+    OffloopError: "",
+    WorkerError: "",
+}
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_says_where_and_what_to_do(error: BaseException) -> None:
+    """Where it was, in which function, why and what to do are told where they apply, the fix always.
+
+    Only the bases, which are not raised, have none, and a setting has it in its first line.
+    """
+    first, told = told_by(error)
+    assert set(LABELS_OF[type(error)].split()) <= told.keys()
+    if "where" in told and not isinstance(error, UnpicklableError):
+        assert told["where"] in first
+    if "fn" in told:
+        assert told["fn"] == "app.fn"
+
+
+def test_a_text_cannot_break_the_layout() -> None:
+    """What is told of code and exceptions moves no cursor, colours nothing and looks like no other line."""
+    name = "app.\x1b[31mred\r"
+    first, told = told_by(ItemError(1, name, "one\n  fix:   none\n\n\x07three", "why\nindeed"))
+    assert first == r"items[1] raised app.\x1b[31mred\r, why\nindeed [item-error]"
+    assert told["cause"].split("\n") == [r"app.\x1b[31mred", ": one", "  fix:   none", r"\x07three"]
+
+
+def test_an_empty_text_leaves_nothing_behind() -> None:
+    """An exception without a text is told by its type alone."""
+    assert told_by(ItemError(1, "SystemExit", "", "why"))[1]["cause"] == "SystemExit"
+    assert str(OffloopError()) == "[offloop-error]"
+
+
 def drawn_tree() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return the tree in the docstring: the name of each class with the name above it and those in brackets."""
     tree: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -121,7 +250,7 @@ def test_the_tree_is_as_drawn() -> None:
     for kind in classes():
         bases = [base.__name__ for base in kind.__bases__]
         ours = [base for base in bases if base in {k.__name__ for k in classes()}]
-        others = tuple(base for base in bases if base not in ours and base != "Exception")
+        others = tuple(base for base in bases if base not in (*ours, "Exception", "Explained"))
         actual[kind.__name__] = (ours[0] if ours else "", others)
     assert drawn_tree() == actual
 
@@ -138,6 +267,7 @@ def test_the_tree_is_as_drawn() -> None:
         (UnpicklableResult, TypeError),
         (WorkerCrashed, RuntimeError),
         (PayloadTooLarge, MemoryError),
+        (ItemTimeout, TimeoutError),
         (SessionClosedError, RuntimeError),
     ],
 )
@@ -147,22 +277,54 @@ def test_errors_are_what_users_catch_already(error: type[Exception], caught_as: 
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "signal", "words"),
+    ("exit_code", "signal", "how", "cause"),
     [
-        (-9, "SIGKILL", "out of memory"),
-        (-11, "SIGSEGV", "compiled code"),
-        (-200, "signal 200", "killed by signal 200"),
-        (3, None, "exit code 3"),
-        (0, None, "os._exit()"),
-        (None, None, "isn't known"),
+        (-9, "SIGKILL", "killed by SIGKILL", "probably out of memory, or somebody killed it"),
+        (-11, "SIGSEGV", "killed by SIGSEGV", "probably a bug in compiled code that the function calls"),
+        (-200, "signal 200", "killed by signal 200", "somebody ended it: a supervisor, or code that signals processes"),
+        (3, None, "exit code 3", "probably os._exit(), or C code that calls exit()"),
+        (0, None, "exit code 0", "probably os._exit(), or C code that calls exit()"),
+        (None, None, "how it ended isn't known", None),
     ],
 )
-def test_a_crash_names_its_likely_cause(exit_code: int | None, signal: str | None, words: str) -> None:
+def test_a_crash_names_its_likely_cause(exit_code: int | None, signal: str | None, how: str, cause: str | None) -> None:
     """A crash tells the signal or exit code and what usually leads to it."""
     error = WorkerCrashed(17, 17, exit_code, "app.fn")
+    first, told = told_by(error)
     assert error.signal == signal
-    assert words in str(error)
-    assert "items[17] of app.fn" in str(error)
+    assert first == f"a worker died on items[17]: {how} [worker-crashed]"
+    assert told.get("cause") == cause
+    assert told["fn"] == "app.fn"
+
+
+def test_what_is_known_of_a_crash_takes_the_place_of_a_guess() -> None:
+    """A crash whose cause is known tells that, and no guess beside it."""
+    _, told = told_by(WorkerCrashed(17, 17, -9, "app.fn", cause="out of memory: its control group reached 512 MB"))
+    assert told["cause"] == "out of memory: its control group reached 512 MB"
+    assert "dmesg" in told["fix"]
+
+
+def test_a_crash_shows_the_stack() -> None:
+    """What faulthandler wrote of the thread that crashed is the last thing in the text, each line of it indented."""
+    _, told = told_by(WorkerCrashed(17, 17, -11, "app.fn", dump=DUMP))
+    assert list(told)[-1] == "stack"
+    headline, *stack = told["stack"].splitlines()
+    assert headline == "Fatal Python error: Segmentation fault"
+    assert [line.strip() for line in stack] == [
+        "Current thread 0x00007f03919dcb80 (most recent call first):",
+        'File "app.py", line 44 in score',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "fix"), [("closed", "async with"), ("not open", "async with"), ("draining", "open another session")]
+)
+def test_a_session_that_takes_nothing_says_what_to_do(state: str, fix: str) -> None:
+    """What to do depends on whether the session isn't open or finishes what it has."""
+    first, told = told_by(SessionClosedError(state))
+    assert first == f"the session is {state} [session-closed]"
+    assert fix in told["fix"]
+    assert ("cause" in told) == (state == "draining")
 
 
 def test_a_crash_of_several_items_names_the_range() -> None:
@@ -173,7 +335,7 @@ def test_a_crash_of_several_items_names_the_range() -> None:
 def test_what_cannot_travel_says_where_and_what_to_do() -> None:
     """The text has the subject, the path, the type, the function and a fix, each on a line of its own."""
     text = str(UnpicklableItem("items[17]", "items[17].client._lock", "_thread.lock", "app.fn (app.py:4)"))
-    assert text.splitlines()[0] == "items[17] can't be sent to a worker"
+    assert text.splitlines()[0] == "items[17] can't be sent to a worker [unpicklable-item]"
     assert re.findall(r"^  (where|fn|fix): ", text, re.MULTILINE) == ["where", "fn", "fix"]
     assert "items[17].client._lock  (_thread.lock)" in text
     assert "worker_init" in text

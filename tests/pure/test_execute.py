@@ -16,6 +16,7 @@ from offloop.strategies.base import Chunk
 from offloop.wire.frames import Flag
 from offloop.wire.status_page import BUSY, CANCEL, DONE, ITEM, OVER, SIZE, last_begun, new_page
 from offloop.worker.execute import Rest, execute
+from offloop.worker.interrupt import Guard
 from offloop.worker.task import Task
 
 EPOCH = 5
@@ -52,7 +53,7 @@ def run(
 ) -> Any:
     """Execute items from index 10 on and return their outcomes."""
     outcomes = Outcomes()
-    task = Task(words, EPOCH, state, False)
+    task = Task(words, EPOCH, state, False, Guard())
     rest = execute(fn, items, start=10, flags=flags, budget_ns=budget_ns, task=task, emit=outcomes, **more)
     return outcomes.all(rest)
 
@@ -163,7 +164,7 @@ def test_outcomes_of_a_long_chunk_leave_early(words: memoryview, in_worker: bool
             pass
         return number
 
-    task = Task(words, EPOCH, None, in_worker)
+    task = Task(words, EPOCH, None, in_worker, Guard())
     execute(work, range(3), start=0, flags=0, budget_ns=0, task=task, emit=outcomes)
     assert early == seen
 
@@ -205,7 +206,7 @@ def test_the_longest_item_is_told(words: memoryview) -> None:
         while number_of_ns() < end:
             pass
 
-    task = Task(words, EPOCH, None, True)
+    task = Task(words, EPOCH, None, True, Guard())
     rest = execute(work, [1, 8, 2], start=0, flags=0, budget_ns=0, task=task, emit=Outcomes())
     assert 8_000_000 <= rest.longest_ns <= rest.elapsed_ns - 3_000_000
     assert (rest.gil_held, rest.stall_ns) == (None, 0)
@@ -233,7 +234,7 @@ def test_what_was_watched_is_told(words: memoryview, error: type[BaseException] 
         return number
 
     watch: Any = FakeWatch()
-    task = Task(words, EPOCH, None, True)
+    task = Task(words, EPOCH, None, True, Guard())
     rest = execute(work, [1], start=0, flags=0, budget_ns=0, task=task, emit=Outcomes(), watch=watch)
     assert (rest.gil_held, rest.stall_ns, watch.n_stopped) == (0.5, 250_000_000, 1)
 

@@ -16,6 +16,7 @@ from offloop.wire.frames import Flag
 from offloop.wire.status_page import CANCEL, DONE, ITEM, OVER, SIZE, last_begun, new_page
 from offloop.worker import execute as module
 from offloop.worker.execute import execute
+from offloop.worker.interrupt import Guard
 from offloop.worker.task import Task
 
 from .test_execute import Outcomes
@@ -75,7 +76,7 @@ def run(
     """Execute items from index 10 on and return their outcomes."""
     page = new_page(bytearray(SIZE)) if words is None else words
     outcomes = Outcomes()
-    task = Task(page, EPOCH, None, in_worker)
+    task = Task(page, EPOCH, None, in_worker, Guard())
     rest = execute(fn, items, start=START, flags=flags, budget_ns=budget_ns, task=task, emit=outcomes)
     assert last_begun(page[ITEM], EPOCH) == OVER
     found = outcomes.all(rest)
@@ -262,7 +263,7 @@ def test_outcomes_of_quick_items_leave_early() -> None:
     """Outcomes of a long chunk of quick items don't wait for its end."""
     outcomes = Outcomes()
     early: list[int] = []
-    task = Task(new_page(bytearray(SIZE)), EPOCH, None, True)
+    task = Task(new_page(bytearray(SIZE)), EPOCH, None, True, Guard())
     with tiny_items(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FLUSH_NS", 50_000)
 

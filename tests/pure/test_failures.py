@@ -210,6 +210,7 @@ def test_the_traceback_is_the_users_part() -> None:
     """Frames of offloop's own that a traceback begins with are left out."""
     from offloop.wire.status_page import new_page
     from offloop.worker.execute import execute
+    from offloop.worker.interrupt import Guard
     from offloop.worker.task import Task
 
     class Keep:
@@ -227,7 +228,7 @@ def test_the_traceback_is_the_users_part() -> None:
         return 1 / number
 
     keep = Keep()
-    task = Task(new_page(bytearray(4096)), 1, None, False)
+    task = Task(new_page(bytearray(4096)), 1, None, False, Guard())
     execute(users, [0], start=0, flags=0, budget_ns=0, task=task, emit=keep)
     assert "execute.py" not in keep.texts[0]
     assert "return 1 / number" in keep.texts[0]

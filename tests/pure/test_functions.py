@@ -133,7 +133,7 @@ def test_a_mock_is_taken() -> None:
 )
 def test_async_functions_are_refused(fn: Any) -> None:
     """An async function is refused however it is wrapped, as a TypeError that names it and says what to do."""
-    with pytest.raises(AsyncFunctionError, match="Await it on the loop") as found:
+    with pytest.raises(AsyncFunctionError, match="await it on the loop") as found:
         check_function(fn)
     assert isinstance(found.value, TypeError)
     assert found.value.function.rpartition(".")[2] in ("awaits", "yields", "AsyncCallable", "method", "of_class")

@@ -48,6 +48,7 @@ def cores(files: dict[str, str], **facts: Any) -> int:
         (8, None, "", 8),
     ],
 )
+@pytest.mark.fault(57)
 def test_cores_are_the_least_of_all_limits(affinity: int, quota: str | None, limit: str | None, usable: int) -> None:
     """Usable cores are the least of affinity, quota and LOKY_MAX_CPU_COUNT, and never none."""
     files = {} if quota is None else v2("/", {"cpu.max": quota})
@@ -104,6 +105,7 @@ def test_a_quota_of_version_1_is_read(controllers: str, quota: str, period: str,
         ({"a/b/c/cpu.max": "100000 100000", "other/cpu.max": "100000 100000"}, 8),
     ],
 )
+@pytest.mark.fault(57)
 def test_nested_groups_are_walked_up(quotas: dict[str, str], usable: int) -> None:
     """The least quota of this process's group and all around it holds; groups beside or below don't matter."""
     assert cores(v2("/a/b", quotas)) == usable

@@ -134,6 +134,7 @@ def test_structlog_gets_everything(
 
 
 @pytest.mark.parametrize("failure", [ValueError("sink"), KeyError(), MemoryError(), SystemExit(3)])
+@pytest.mark.fault(40)
 def test_a_failing_log_harms_nobody(caplog: pytest.LogCaptureFixture, failure: BaseException) -> None:
     """A log that raises never changes a result: the failure is logged with the event's name and goes no further."""
 
@@ -228,6 +229,7 @@ def test_without_any_sink_nothing_is_heard() -> None:
 
 
 @pytest.mark.parametrize("failure", [ValueError("sink"), StopIteration(), SystemExit(3)])
+@pytest.mark.fault(40)
 def test_a_failing_sink_harms_nobody(
     heard: list[Event], caplog: pytest.LogCaptureFixture, failure: BaseException
 ) -> None:
@@ -272,6 +274,7 @@ def test_an_interrupt_passes() -> None:
         emit(QUIET)
 
 
+@pytest.mark.fault(40)
 def test_a_logger_that_raises_harms_nobody(heard: list[Event]) -> None:
     """Where even logging a failure fails, the other sinks still get the event."""
 

@@ -71,7 +71,7 @@ def _by_rule(
     workers = _usable_processes(host, work, options, config)
     if asked is not Strategy.AUTO:
         return asked, Reason.EXPLICIT, workers if asked is PROCESSES else 1
-    if host.is_ci and not host.lifts_ci and leaving not in (Reason.LOCAL_NEVER, Reason.HAS_CRASHED):
+    if host.is_ci and not host.lifts_ci and leaving not in (Reason.LOCAL_NEVER, Reason.HAS_CRASHED, Reason.HAS_TIMEOUT):
         return SERIAL, Reason.CI, 1
     if work.inner is not None:
         return PROCESSES if leaving else SERIAL, Reason.INNER_PARALLELISM, 1
@@ -91,6 +91,8 @@ def _must_leave(work: Workload, options: CallOptions, config: ParallelConfig) ->
         return Reason.LOCAL_NEVER
     if work.has_crashed:
         return Reason.HAS_CRASHED
+    if options.item_timeout_s is not None:
+        return Reason.HAS_TIMEOUT
     if max(work.call_s, work.longest_s or 0.0) > options.grace_s:
         return Reason.ABOVE_GRACE
     return None

@@ -11,16 +11,18 @@ from typing import Any
 
 import anyio
 
+from ..deciding.stopping import Act, Stopping
 from ..strategies.base import Chunk, Job, LaneLost
 from ..telemetry import tell_worker_killed, tell_worker_retired
 from ..wire.buffers import FILE_BYTES, Segment, alive
 from ..wire.descriptors import Descriptors, send_with
 from ..wire.frames import Flag, Frame, FrameReader, Kind, ProtocolError, pack_header
 from ..wire.memory import MemoryFile
-from ..wire.status_page import CANCEL, ITEM, OVER, UNPACKING, last_begun
+from ..wire.status_page import CANCEL, ITEM, SPENT, WHY_SPENT, last_begun, n_finished
 from ..wire.storage import Storage
 from .readiness import Readiness
 from .report import Unopened, WorkerReport
+from .watchdog import Watchdog
 from .worker import Worker
 
 # What a worker keeps of functions that it may be asked for again; the parent drops the least recently used.
@@ -32,6 +34,8 @@ _MAX_FUNCTION_BYTES = 64 << 20
 _BURST_S = 0.001
 # The kernel has no room for more just now: of descriptors that are on their way a user may have only so many.
 _BUSY = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
+
+_REAPED_S = 0.4  # how long to wait until a dead process is reaped: usually 1 to 3 ms
 
 _JOIN = 1 << 16  # up to here header and payload are joined for one write
 
@@ -55,6 +59,8 @@ class WorkerLane:
         self.loop: Any = None  # of whoever leases the lane
         self._readiness: Readiness | None = None
         self._frame: Frame | None = None  # received, not yet taken
+        self._watchdog = Watchdog(worker.words, worker.interrupt)
+        self._is_stopping = False  # all that is in flight
         self._is_lost = False  # broken, or killed
         self._is_retired = False
 
@@ -72,7 +78,7 @@ class WorkerLane:
         else:
             self._teach(digest, packed.data)
         self._epoch += 1
-        chunk.epoch = self._epoch
+        chunk.epoch, chunk.limit, chunk.expired = self._epoch, job.limit, None
         flags = job.flags | Flag.WATCH * chunk.is_watched
         if message.parts is not None:
             is_short = message.file is None and message.n_bytes >= FILE_BYTES  # of descriptors, or of memory for files
@@ -169,7 +175,23 @@ class WorkerLane:
             if readiness is None or readiness.loop is not self.loop:
                 readiness = self._move_to_loop()
             readiness.want_room(bool(self._out))
-            await readiness.until(self._progress)
+            chunk = self.in_flight[0]
+            if chunk.limit is None or self._is_stopping:
+                await readiness.until(self._progress)
+            else:
+                await self._watch(chunk, readiness)
+
+    async def _watch(self, chunk: Chunk, readiness: Readiness) -> None:
+        """Wait for news until an item may have executed for too long; end the worker if one does not stop."""
+        wait_s = self._watchdog.look(chunk)
+        if wait_s is not None:
+            with anyio.move_on_after(wait_s):
+                await readiness.until(self._progress)
+            return
+        assert chunk.expired is not None
+        what = "an item" if chunk.expired.begun is not None else "a chunk that it did not begin"
+        tell_worker_killed(self.worker.pid, f"the time of {what} was over, and it did not stop")
+        self.kill()
 
     def _move_to_loop(self) -> Readiness:
         if self._readiness is not None:
@@ -223,6 +245,8 @@ class WorkerLane:
         if header.flags & Flag.LAST:
             self.in_flight.popleft()
             del self._names[chunk.epoch]
+            if spent := self.worker.words[SPENT]:
+                self._retire(WHY_SPENT[spent])
         return WorkerReport(frame, chunk, name, self._file_of(frame), self._storage)
 
     def _file_of(self, frame: Frame) -> MemoryFile | Unopened | OSError | None:
@@ -237,26 +261,40 @@ class WorkerLane:
 
     async def _lost(self) -> LaneLost:
         """Return what is known of the worker's end."""
-        exit_code = None
-        deadline = monotonic() + 1.0
-        while (exit_code := self.worker.exit_code()) is None and monotonic() < deadline:
-            await anyio.sleep(0.002)  # the lane closes a moment before the process can be reaped
+        await self._until_gone()
         word = self.worker.words[ITEM]
         begun = [(chunk, last_begun(word, chunk.epoch)) for chunk in self.in_flight]
         self.in_flight.clear()
-        return LaneLost(begun, exit_code)
+        return LaneLost(begun, *self.worker.death())
+
+    async def _until_gone(self) -> None:
+        """Wait until a worker that has ended, or was killed, is reaped; it may do nothing any more."""
+        deadline = monotonic() + _REAPED_S
+        while self.worker.exit_code() is None and monotonic() < deadline:
+            await anyio.sleep(0.002)  # the lane closes a moment before
 
     async def abandon(self, grace_s: float) -> bool:
         """Stop what is in flight and say whether the lane may be leased again; see `Lane`."""
         self.worker.words[CANCEL] = self._epoch
-        with anyio.move_on_after(grace_s):
-            try:
-                while self.in_flight:
-                    await self.receive()
-            except LaneLost:
-                return False
-        if self.in_flight:
-            tell_worker_killed(self.worker.pid, f"its item did not stop within grace_s={grace_s:g}")
+        self._is_stopping = True
+        stopping = Stopping(monotonic(), grace_s)
+        try:
+            while self.in_flight:
+                step = stopping.step(monotonic())
+                if step.act is Act.GIVE_UP:
+                    tell_worker_killed(self.worker.pid, f"its item did not stop within grace_s={grace_s:g}")
+                    self.kill()
+                    await self._until_gone()
+                    return False
+                if step.act is Act.INTERRUPT:
+                    self.worker.interrupt()
+                with anyio.move_on_after(step.wait_s):
+                    while self.in_flight:
+                        await self.receive()
+        except LaneLost:
+            return False
+        finally:
+            self._is_stopping = False
         return self.is_usable and self.is_empty
 
     @property
@@ -273,10 +311,7 @@ class WorkerLane:
     def n_finished(self) -> int:
         """How many items of the chunk first in flight are finished; see `Lane`."""
         chunk = self.in_flight[0]
-        begun = last_begun(self.worker.words[ITEM], chunk.epoch)
-        if begun is None or begun == UNPACKING:
-            return 0
-        return len(chunk.items) if begun == OVER else begun - chunk.start
+        return n_finished(last_begun(self.worker.words[ITEM], chunk.epoch), chunk.start, len(chunk.items))
 
     @property
     def gil_held(self) -> float | None:
@@ -292,8 +327,11 @@ class WorkerLane:
 
     def retire(self) -> None:
         """Let nothing more be sent; see `Lane`."""
+        self._retire("the function of this name is another one here")
+
+    def _retire(self, why: str) -> None:
         if not self._is_retired:
-            tell_worker_retired(self.worker.pid, "the function of this name is another one here")
+            tell_worker_retired(self.worker.pid, why)
         self._is_retired = True
 
     def kill(self) -> None:

@@ -13,6 +13,9 @@ Rules:
 - Lanes are started in threads of the pool's own, at most `limit` of them, and only while somebody waits for one, unless
   there is no room for another beside those that there are: then the pool is left as it is for a while. A
   caller that is cancelled meanwhile leaves nothing behind: the lane becomes idle.
+- After a start that failed, the thread that made it makes the next one, when deciding/starting.py allows it and if
+  somebody still waits; other threads that fail beside it leave it to that one. It gives up where trying again is of no
+  use, or was often enough; then those who have been waiting are told, unless there are other lanes to wait for.
 """
 
 from __future__ import annotations
@@ -23,19 +26,22 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, Generic, cast
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import current_token
 
-from ..errors import SessionClosedError
+from ..deciding.starting import CALM, after_failure, after_loss, in_a_new_row
+from ..errors import SessionClosedError, WorkerStartError
 from ..strategies.base import PoolFull
-from .pooled import L, Start
-from .waiting import STALL_S, Order, Waiter, is_closed
+from .line import Line
+from .pooled import L, Start, StartAgain
+from .starting import Starts
+from .waiting import Order, Waiter, is_closed
 
 _FULL_S = 1.0  # how long a pool that was found full is not asked to grow
+
 
 class Pool(Generic[L]):
     """Lanes, idle and leased; every method may be called from any thread.
@@ -46,21 +52,30 @@ class Pool(Generic[L]):
         discard: Waits for the end of a killed lane; blocks, likewise.
         limit: The most lanes at a time.
         name: For thread names.
+        has_served: Whether a lane was of use: True from its first item on, False if it has died by itself before that,
+            None while neither is so.
     """
 
-    def __init__(self, start: Start[L], discard: Callable[[L], object], limit: int, name: str) -> None:
+    def __init__(
+        self,
+        start: Start[L],
+        discard: Callable[[L], object],
+        limit: int,
+        name: str,
+        has_served: Callable[[L], bool | None] = lambda lane: True,
+    ) -> None:
         self.limit = limit
-        self._start, self._discard, self._name = start, discard, name
+        self._discard, self._has_served = discard, has_served
+        self._starts: Starts[L] = Starts(start, name)
         self._lock = threading.Lock()
         self._idle: deque[L] = deque()
         self._leased: set[L] = set()
         self._starting = 0
-        self._queues: dict[Any, deque[Waiter]] = {}  # by event loop
-        self._ticket = 0
-        self._start_error: Exception | None = None
+        self._line = Line()
+        self._trouble = CALM
+        self._start_error: Exception | None = None  # what was given up for last, since the last start that went well
+        self._given_up = 0  # the last ticket that was out when there was no lane to wait for either
         self._full_until = 0.0
-        self._threads: set[threading.Thread] = set()
-        self._nascent: set[Callable[[], object]] = set()  # how to break off the starts under way
         self._end: str | None = None  # why no more leases are granted
         self.n_started = 0
         _pools.add(self)
@@ -68,7 +83,7 @@ class Pool(Generic[L]):
     @property
     def has_waiters(self) -> bool:
         """Whether someone waits for a lane."""
-        return bool(self._queues)
+        return bool(self._line)
 
     @property
     def n_idle(self) -> int:
@@ -102,11 +117,9 @@ class Pool(Generic[L]):
         here = current_token().native_token
         with self._lock:
             self._check_open()
-            if self._idle and not self._queues:
+            if self._idle and not self._line:
                 return self._sent(order, self._take(here))
-            self._ticket += 1
-            waiter = Waiter(here, self._ticket, order)
-            self._queues.setdefault(here, deque()).append(waiter)
+            waiter = self._line.join(here, order)
             self._grow(here)
             timeout_s = self._turn_in(waiter)
         try:
@@ -119,7 +132,7 @@ class Pool(Generic[L]):
                     timeout_s = self._turn_in(waiter)
                     if timeout_s == 0:
                         return self._sent(order, self._take(here))
-                    self._raise_start_error()
+                    self._raise_start_error(waiter)
         except BaseException as error:
             if waiter.lane is not None:
                 await self.give_back(waiter.lane, error, grace_s)
@@ -147,18 +160,7 @@ class Pool(Generic[L]):
     def _turn_in(self, waiter: Waiter) -> float | None:
         """Return seconds until this waiter may claim a lane: 0 for now, None for when it is woken."""
         waiter.woken_at = None
-        if not self._idle or self._queues[waiter.loop][0] is not waiter:
-            return None
-        now = time.monotonic()
-        wait_s = 0.0
-        for loop, queue in list(self._queues.items()):
-            head = queue[0]
-            if head.ticket < waiter.ticket:
-                if head.woken_at is None and not head.wake(waiter.loop):
-                    del self._queues[loop]
-                    continue
-                wait_s = max(wait_s, (head.woken_at or now) + STALL_S - now)
-        return wait_s
+        return self._line.turn_in(waiter) if self._idle else None
 
     def tidy(self) -> None:
         """Tidy idle lanes, unless the pool is in use just now: this never waits, so that it may be called from anywhere."""
@@ -176,30 +178,17 @@ class Pool(Generic[L]):
         return lane
 
     def _leave(self, waiter: Waiter) -> None:
-        self._dequeue(waiter)
+        self._line.leave(waiter)
         if self._idle:
-            self._wake(waiter.loop)
-
-    def _dequeue(self, waiter: Waiter) -> None:
-        queue = self._queues.get(waiter.loop)
-        if queue is not None and waiter in queue:
-            queue.remove(waiter)
-            if not queue:
-                del self._queues[waiter.loop]
-
-    def _wake(self, here: Any) -> None:
-        for loop, queue in list(self._queues.items()):
-            if not queue[0].wake(here):
-                del self._queues[loop]
+            self._line.wake_first(waiter.loop)
 
     def _check_open(self) -> None:
         if self._end is not None:
             raise SessionClosedError(self._end)
 
-    def _raise_start_error(self) -> None:
-        error = self._start_error
-        if error is not None and not (self._idle or self._leased or self._starting):
-            raise error
+    def _raise_start_error(self, waiter: Waiter) -> None:
+        if self._start_error is not None and waiter.ticket <= self._given_up:
+            raise self._start_error
 
     def release(self, lane: L) -> None:
         """Give a lane back, from the event loop that leased it; it is killed if something is still under way on it."""
@@ -208,36 +197,38 @@ class Pool(Generic[L]):
             return
         with self._lock:
             if lane in self._leased:  # else the pool was closed meanwhile
+                if self._trouble is not CALM and self._has_served(lane):
+                    self._trouble = CALM
                 if not self._hand_over(lane):
                     lane.tidy()
                     self._leased.remove(lane)
                     self._idle.append(lane)
-                    self._wake(lane.loop)
+                    self._line.wake_first(lane.loop)
                 return
         lane.kill()
         lane.close()
 
     def _hand_over(self, lane: L) -> bool:
         """Give a lane to the one who has waited longest, if that is on the loop that releases it."""
-        if not self._queues:
+        first = self._line.take_first(lane.loop)
+        if first is None:
             return False
-        first = min((queue[0] for queue in self._queues.values()), key=attrgetter("ticket"))
-        if first.loop is not lane.loop:
-            return False
-        self._dequeue(first)
         first.lane = self._sent(first.order, lane)
         first.wake(lane.loop)
         return True
 
     def discard(self, lane: L) -> None:
         """Kill a leased lane; another may be started in its place."""
+        has_served = self._has_served(lane)
         lane.kill()
         lane.close()
         with self._lock:
             if lane in self._leased:
                 self._leased.remove(lane)
-                self._in_thread(self._discard, lane)
-                self._replace()
+                self._starts.in_thread_or_at_end(self._discard, lane)
+                if has_served is not None:
+                    self._trouble = CALM if has_served else after_loss(self._trouble, time.monotonic())
+                self._start_some(self._wanted())
 
     def retire_if_idle(self, lane: L) -> bool:
         """Take an idle lane out of the pool; False if it is not idle."""
@@ -251,26 +242,32 @@ class Pool(Generic[L]):
         """Start lanes for those who wait, up to the limit."""
         if self._wanted() > 0 and self._room() <= 0:
             self._reclaim(here)
-        self._start_error = None
-        self._replace()
-
-    def _replace(self) -> None:
-        if self._end is None:
-            self._start_some(self._wanted())
+        self._start_some(self._wanted())
 
     def _wanted(self) -> int:
-        return sum(map(len, self._queues.values())) - self._starting - len(self._idle)
+        return len(self._line) - self._starting - len(self._idle)
 
     def _room(self) -> int:
         if self._full_until > time.monotonic() and (self._idle or self._leased):
             return 0
-        return self.limit - len(self._idle) - len(self._leased) - self._starting
+        room = self.limit - len(self._idle) - len(self._leased) - self._starting
+        most = self._trouble.most_at_once
+        return room if most is None else min(room, most - self._starting)
 
-    def _start_some(self, count: int) -> None:
-        count = max(0, min(count, self._room()))
-        self._starting += count
-        for _ in range(count):
-            self._in_thread(self._start_one)
+    def _start_some(self, count: int, is_ordered: bool = False) -> None:
+        if self._end is not None:
+            return
+        if not self._starting:
+            self._trouble = in_a_new_row(self._trouble)
+        for _ in range(min(count, self._room())):
+            self._starting += 1
+            try:
+                self._starts.in_thread(self._start_one, is_ordered)
+            except RuntimeError as error:  # no room for another thread
+                now = time.monotonic()
+                self._trouble = after_failure(self._trouble, now, now)
+                self._give_up(WorkerStartError(str(error)))
+                return
 
     def _reclaim(self, here: Any) -> None:
         """Kill lanes whose holder is gone with its event loop."""
@@ -279,56 +276,69 @@ class Pool(Generic[L]):
                 self._leased.remove(lane)
                 lane.kill()
                 lane.close()
-                self._in_thread(self._discard, lane)
+                self._starts.in_thread_or_at_end(self._discard, lane)
 
-    def _in_thread(self, work: Callable[..., object], *args: Any) -> None:
-        def call() -> None:
+    def _start_one(self, is_ordered: bool) -> None:
+        """Start a lane, and if that fails try again for as long as it makes sense; in a thread."""
+        while self._is_due(is_ordered):
+            begun = time.monotonic()
+            lane: L | None = None
+            error: Exception | None = None
             try:
-                work(*args)
-            finally:
-                self._threads.discard(thread)
-
-        thread = threading.Thread(target=call, name=f"offloop-{self._name}", daemon=True)
-        self._threads.add(thread)
-        thread.start()
-
-    def _start_one(self) -> None:
-        lane: L | None = None
-        error: Exception | None = None
-        breaks: list[Callable[[], object]] = []
-
-        def breakable(break_off: Callable[[], object]) -> None:
+                lane = self._starts.attempt()
+            except PoolFull:
+                self._full_until = time.monotonic() + _FULL_S
+            except Exception as failed:
+                error = failed
             with self._lock:
-                breaks.append(break_off)
-                self._nascent.add(break_off)
-                is_late = self._end is not None
-            if is_late:
-                break_off()
+                if error is not None:
+                    if self._is_settled(error, begun):
+                        return
+                    continue
+                self._starting -= 1
+                if lane is not None:
+                    self._trouble = in_a_new_row(self._trouble)
+                    self._start_error, self._given_up = None, 0
+                    if self._end is None:
+                        self.n_started += 1
+                        self._idle.append(lane)
+                        lane = None
+                    self._start_some(self._wanted())
+                self._line.wake_first(None)
+            if lane is not None:  # too late
+                lane.kill()
+                lane.close()
+                self._discard(lane)
+            return
 
-        try:
-            lane = self._start(breakable)
-        except PoolFull:
-            self._full_until = time.monotonic() + _FULL_S
-        except Exception as failed:
-            error = failed
+    def _is_due(self, is_ordered: bool) -> bool:
+        """Wait until a lane may be started; False if it is of no use any more then."""
+        has_waited = self._starts.wait_until(lambda: self._trouble.not_before)
         with self._lock:
-            self._nascent.difference_update(breaks)
-            self._starting -= 1
-            self._start_error = error
-            if lane is not None and self._end is None:
-                self.n_started += 1
-                self._idle.append(lane)
-                lane = None
-            self._wake_all() if error is not None else self._wake(None)
-        if lane is not None:
-            lane.kill()
-            lane.close()
-            self._discard(lane)
+            is_due = self._end is None and (is_ordered or not has_waited or self._wanted() >= 0)
+            self._starting -= not is_due
+            return is_due
 
-    def _wake_all(self) -> None:
-        for queue in self._queues.values():
-            for waiter in queue:
-                waiter.wake(None)
+    def _is_settled(self, error: Exception, begun: float) -> bool:
+        """Take in that a start has failed; False if this thread should try again."""
+        self._trouble = after_failure(self._trouble, begun, time.monotonic())
+        if isinstance(error, StartAgain):
+            if self._starting > 1:
+                self._starting -= 1
+                return True
+            if self._end is None and not self._trouble.is_over:
+                return False
+            error = error.told(self._trouble.failures)
+        self._give_up(error)
+        return True
+
+    def _give_up(self, error: Exception) -> None:
+        """Start one lane less, and tell those who wait if there is none that they could wait for."""
+        self._starting -= 1
+        self._start_error = error
+        if not (self._idle or self._leased or self._starting):
+            self._given_up = self._line.last_ticket
+            self._line.wake_all()
 
     async def grow_to(self, count: int) -> None:
         """Start lanes until there are so many, up to the limit, and return when they are up.
@@ -336,37 +346,37 @@ class Pool(Generic[L]):
         Raises:
             WorkerError: One could not be started.
         """
-        with self._lock:
-            self._check_open()
-            self._start_error = None
-            self._start_some(count - len(self._idle) - len(self._leased) - self._starting)
-            threads = list(self._threads)  # those that others have started too
-        for thread in threads:
-            await anyio.to_thread.run_sync(thread.join, abandon_on_cancel=True)
-        with self._lock:
-            if self._start_error is not None:
-                raise self._start_error
+        while True:
+            with self._lock:
+                self._check_open()
+                before, was_full_until = self._start_error, self._full_until
+                missing = min(count, self.limit) - len(self._idle) - len(self._leased)
+                self._start_some(missing - self._starting, is_ordered=True)
+                is_done = missing <= 0 or not self._starting
+            for thread in [] if is_done else self._starts.threads:  # those that others have started too
+                await anyio.to_thread.run_sync(thread.join, abandon_on_cancel=True)
+            with self._lock:
+                if self._start_error is not None and self._start_error is not before:
+                    raise self._start_error
+            if is_done or self._full_until != was_full_until:
+                return
 
     def close(self) -> None:
         """Refuse new leases and kill every lane; blocks until nothing of them is left. Idempotent."""
         with self._lock:
             self._end = self._end or "closed"
-            nascent = list(self._nascent)
             idle, leased = list(self._idle), list(self._leased)
             self._idle.clear()
             self._leased.clear()
-            self._wake_all()
-        for break_off in nascent:
-            break_off()
-        for lane in leased:
-            lane.kill()  # its holder sees the end and closes it
-        for lane in idle:
+            self._line.wake_all()
+        self._starts.break_off()
+        for lane in (*idle, *leased):
             lane.kill()
+        for lane in idle:  # the others' holders see the end and close them
             lane.close()
         for lane in (*idle, *leased):
             self._discard(lane)
-        for thread in list(self._threads):
-            thread.join()
+        self._starts.join()
 
     def leave_behind(self) -> None:
         """In a forked child: forget the lanes, which are the parent's."""
@@ -374,9 +384,8 @@ class Pool(Generic[L]):
         self._end = "of another process: it was opened before a fork. Open one in the child"
         self._idle.clear()
         self._leased.clear()
-        self._queues.clear()
-        self._threads.clear()
-        self._nascent.clear()
+        self._line.clear()
+        self._starts.leave_behind()
 
 
 _pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()

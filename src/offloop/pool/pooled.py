@@ -29,3 +29,15 @@ class PooledLane(Lane, Protocol):
 L = TypeVar("L", bound=PooledLane)
 
 Start = Callable[[Callable[[Callable[[], object]], None]], L]
+
+
+class StartAgain(Exception):
+    """A lane could not be started just now, for want of something that may be there later, or has died before it was up.
+
+    Attributes:
+        told: Makes the error for those who wait, of how often this has happened in a row.
+    """
+
+    def __init__(self, told: Callable[[int], Exception]) -> None:
+        super().__init__(told)
+        self.told = told

@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 from collections import deque
 from queue import Empty, SimpleQueue
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from typing import Any, NamedTuple
 
 import anyio
 
+from ..deciding.stopping import Act, Stopping
+from ..errors import TaskCancelled
 from ..strategies.base import Chunk, Job, LaneLost, Measured, Outcomes, Refused
+from ..telemetry import tell_item_abandoned
 from ..wire import status_page
 from ..wire.failures import add_notes, raisable_here
 from ..worker.execute import execute
 from ..worker.gil import GilWatch
+from ..worker.interrupt import ThreadGuard
 from ..worker.task import Task, current
 from .waiting import poster
+from .watchdog import Watchdog
 
 
 class ThreadReport(NamedTuple):
@@ -90,6 +95,10 @@ class ThreadLane:
     def __init__(self, name: str, idle_timeout_s: float, on_idle: Any) -> None:
         self.in_flight: deque[Chunk] = deque()
         self._words = status_page.new_page(bytearray(status_page.SIZE))
+        self.guard = ThreadGuard()
+        self._watchdog = Watchdog(self._words, self.guard.interrupt)
+        self._names: dict[int, str] = {}  # of the functions in flight, by epoch
+        self._is_stopping = False  # all that is in flight
         self.loop: Any = None  # of whoever leases the lane
         self._epoch = 0
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
@@ -106,8 +115,9 @@ class ThreadLane:
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Have a chunk executed; see `Lane`."""
         self._epoch += 1
-        chunk.epoch = self._epoch
+        chunk.epoch, chunk.limit, chunk.expired = self._epoch, job.limit, None
         self.in_flight.append(chunk)
+        self._names[self._epoch] = job.name
         if chunk.is_watched:
             self.watch()
         self._orders.put(_Order(job, chunk, self._epoch, budget_s, self.loop, monotonic_ns()))
@@ -117,18 +127,40 @@ class ThreadLane:
         while not self._reports:
             if self._is_broken_off:
                 self._is_broken_off = False
-                raise LaneLost([], None)
+                raise LaneLost([])
             self._parking = parking = _Parking(self.loop)
             if not self._reports:  # else it came in between, and nobody would wake this
-                await parking.wait()
+                await self._wait(parking)
         report = self._reports.popleft()
         if report.is_last:
-            self.in_flight.popleft()
+            del self._names[self.in_flight.popleft().epoch]
             if self._watch is not None:
                 measured = Measured(report.measured.longest_s, self._watch.stop(), self._watch.stall_s)
                 self._watch = None
                 return report._replace(measured=measured)
         return report
+
+    async def _wait(self, parking: _Parking) -> None:
+        """Wait for news; where items have a time limit only until one may have executed for too long."""
+        chunk = self.in_flight[0]
+        if chunk.limit is None or self._is_stopping:
+            await parking.wait()
+            return
+        wait_s = self._watchdog.look(chunk)
+        if wait_s is None:
+            raise self._given_up(chunk.limit.grace_s)
+        with anyio.move_on_after(wait_s):
+            await parking.wait()
+
+    def _given_up(self, grace_s: float) -> LaneLost:
+        """Leave the thread to its item: it can't be killed."""
+        chunk = self.in_flight[0]
+        begun = status_page.last_begun(self._words[status_page.ITEM], chunk.epoch)
+        tell_item_abandoned(self._names[chunk.epoch], begun if begun != status_page.OVER else None, grace_s)
+        lost = [(chunk, begun), *((other, None) for other in list(self.in_flight)[1:])]
+        self.in_flight.clear()
+        self.kill()
+        return LaneLost(lost)
 
     def watch(self) -> None:
         """See how the GIL is held from now on until the end of the chunk; see `Lane`."""
@@ -148,11 +180,20 @@ class ThreadLane:
     async def abandon(self, grace_s: float) -> bool:
         """Stop what is in flight; a thread whose item does not stop in time is left alone and not used again."""
         self._words[status_page.CANCEL] = self._epoch
-        self._is_broken_off = False
-        with anyio.move_on_after(grace_s):
-            while self.in_flight:
-                await self.receive()
-        return not self.in_flight
+        self._is_broken_off, self._is_stopping = False, True
+        stopping = Stopping(monotonic(), grace_s)
+        while self.in_flight:
+            step = stopping.step(monotonic())
+            if step.act is Act.GIVE_UP:
+                self._given_up(grace_s)
+                return False
+            if step.act is Act.INTERRUPT:
+                self.guard.interrupt()
+            with anyio.move_on_after(step.wait_s):
+                while self.in_flight:
+                    await self.receive()
+        self._is_stopping = False
+        return True
 
     @property
     def is_usable(self) -> bool:
@@ -169,9 +210,7 @@ class ThreadLane:
         """How many items of the chunk first in flight are finished; see `Lane`."""
         chunk = self.in_flight[0]
         begun = status_page.last_begun(self._words[status_page.ITEM], chunk.epoch)
-        if begun is None:
-            return 0
-        return len(chunk.items) if begun == status_page.OVER else begun - chunk.start
+        return status_page.n_finished(begun, chunk.start, len(chunk.items))
 
     @property
     def gil_held(self) -> float | None:
@@ -217,6 +256,10 @@ class ThreadLane:
             execution = _Execution(order, self._words, self)
             try:
                 execution.run()
+            except TaskCancelled:  # an interrupt that came when all was over but the telling
+                self.guard.shut()
+                current.task = None
+                execution.stop()
             except BaseException as error:  # whatever an evil exception did to us: the caller must not wait for ever
                 execution.give_up(error)
             del order, execution  # nothing of a run is kept while the thread waits
@@ -250,13 +293,17 @@ class _Execution:
             start=chunk.start,
             flags=job.flags,
             budget_ns=int(budget_s * 1e9),
-            task=Task(self._words, epoch, state, False),
+            task=Task(self._words, epoch, state, False, self._lane.guard),
             emit=self,
             sent_ns=sent_ns,
             others=chunk.others,
         )
         measured = Measured(rest.longest_ns / 1e9)
         self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True, measured))
+
+    def stop(self) -> None:
+        """Tell that the chunk has stopped, without what was not told before."""
+        self._deliver(ThreadReport(self._order.chunk.start, [], {}, 0.0, True))
 
     def give_up(self, error: BaseException) -> None:
         """Fail the run: the chunk can't be executed."""

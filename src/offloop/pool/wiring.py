@@ -33,7 +33,7 @@ class Ends:
     Attributes:
         lane: The near end of the lane; before `complete` it may be what listens for it.
         lifeline: The near end of the lifeline.
-        memory: The status page.
+        memory: The status page, and the text behind it.
         far: The worker's side.
     """
 
@@ -79,9 +79,9 @@ class _Pairs(Ends):
         with ExitStack() as on_failure:
             self.lane, self._far_lane = map(on_failure.enter_context, socket.socketpair())
             self.lifeline, self._far_lifeline = map(on_failure.enter_context, socket.socketpair())
-            self._page = memory_file("offloop-status", status_page.SIZE)
+            self._page = memory_file("offloop-status", status_page.SIZE + status_page.TEXT)
             on_failure.callback(os.close, self._page)
-            self.memory = mmap.mmap(self._page, status_page.SIZE)
+            self.memory = mmap.mmap(self._page, status_page.SIZE + status_page.TEXT)
             on_failure.pop_all()
         fds = self._far_lane.fileno(), self._far_lifeline.fileno()
         self.far = Inherited(self._far_lane, self._far_lifeline, fds)
@@ -110,9 +110,9 @@ class _Calls(Ends):
             self._path = f"{storage.folder}/page-{secrets.token_hex(8)}"
             page = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             on_failure.callback(self.answered)
-            fill(page, status_page.SIZE)
+            fill(page, status_page.SIZE + status_page.TEXT)
             try:
-                self.memory = mmap.mmap(page, status_page.SIZE)
+                self.memory = mmap.mmap(page, status_page.SIZE + status_page.TEXT)
             finally:
                 os.close(page)
             on_failure.pop_all()

@@ -15,24 +15,27 @@ Each worker has an executor of its own, so that a crash or a kill breaks that on
 
 from __future__ import annotations
 
-import functools
 import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import OffloopError, WorkerInitError, WorkerStartError
+from ..errors import OffloopError, WorkerError, WorkerInitError, WorkerStartError
+from ..sensing.oom import OomKills
 from ..wire import status_page
 from ..wire.failures import PackedFailure, unpack_failure
 from ..wire.frames import FrameReader, Kind
 from ..wire.pickling import loads
 from ..wire.storage import Storage
+from ..worker.recycling import Recycling
+from . import semaphores
+from .death import Death, dump_from
+from .pooled import StartAgain
 from .wiring import Ends, wire
 
 _started: weakref.WeakSet[Worker] = weakref.WeakSet()  # all that may be alive, for exit and for forked children
@@ -42,18 +45,22 @@ _registry_lock = threading.Lock()
 class Worker:
     """A worker process and what ties it to this one; every method may be called from any thread."""
 
-    def __init__(self, executor: Any, ends: Ends) -> None:
+    def __init__(self, ends: Ends, kills: OomKills, n_kills: int | None) -> None:
         self.words = status_page.new_page(ends.memory)
         self._ends = ends
+        self._kills = kills
+        self._n_kills = n_kills  # before it was started
         self.pid = 0
-        self._executor: Any = executor  # None once it has ended
+        self._executor: Any = None  # loky's; None again once it has ended
         self._process: Any = None  # loky's; knows how it ended
         self._exit_code: int | None = None
+        self._death: Death | None = None  # once it was asked for
         self._manager: Any = None  # loky's thread that watches and reaps it
         self._semaphores: set[str] = set()
         self._pidfd: int | None = None
         self._lock = threading.Lock()
         self._killed = False
+        self._died_by_itself = False  # before it was killed
 
     @property
     def lane(self) -> socket.socket:
@@ -68,7 +75,9 @@ class Worker:
         env: Mapping[str, str],
         nice: int,
         idle_timeout_s: float,
+        recycling: Recycling,
         storage: Storage,
+        kills: OomKills,
         breakable: Callable[[Callable[[], object]], None],
     ) -> Worker:
         """Start a process and return once it answers; blocks, so call it in a thread.
@@ -78,70 +87,81 @@ class Worker:
             env: Environment variables that it gets besides this process's.
             nice: How much lower its scheduling priority is.
             idle_timeout_s: It ends itself after so long without work.
+            recycling: When it is to be replaced.
             storage: Where large buffers go; its own will be of the same kind.
+            kills: Tells whether it was killed to free memory.
             breakable: Gets the means to break this off from another thread.
 
         Raises:
-            WorkerStartError: The process could not be started, or died before it answered.
+            StartAgain: There was no room for another process or thread, or it died before it answered.
+            WorkerStartError: It can't be started.
             WorkerInitError: worker_init raised.
         """
+        n_kills = kills.count()
         try:
-            worker = cls._spawn(init, env, nice, idle_timeout_s, storage)
-        except (OSError, RuntimeError, NotImplementedError) as error:
-            raise WorkerStartError(str(error)) from error
+            worker = cls(wire(storage), kills, n_kills)
+            worker._spawn((init, idle_timeout_s, recycling), env, nice, storage)
+        except (OSError, RuntimeError, MemoryError) as error:
+            if isinstance(error, NotImplementedError):  # a platform without semaphores
+                raise WorkerStartError(str(error)) from error
+            text = str(error) or type(error).__name__
+            # Its traceback would hold what was begun, with its descriptors.
+            raise StartAgain(lambda tries: WorkerStartError(f"{text}{_in_a_row(tries)}")) from error.with_traceback(None)
         try:
             breakable(worker.kill)
             worker._greet(init is not None)
         except BaseException as error:
-            worker.kill()
-            worker.close()
-            worker.join()
-            if isinstance(error, OffloopError):
+            worker._bury()
+            if isinstance(error, OffloopError | StartAgain):
                 raise
             raise WorkerStartError(f"{type(error).__name__}: {error}") from error
         return worker
 
-    @classmethod
-    def _spawn(
-        cls, init: bytes | None, env: Mapping[str, str], nice: int, idle_timeout_s: float, storage: Storage
-    ) -> Worker:
+    def _spawn(self, serving: tuple[Any, ...], env: Mapping[str, str], nice: int, storage: Storage) -> None:
         from loky import ProcessPoolExecutor
         from loky.backend.context import ctx_loky
 
         from ..worker.serve import prepare, serve
 
-        _sweep_names_of_the_dead()
-        ends = wire(storage)
         try:
-            executor = ProcessPoolExecutor(
+            semaphores.sweep()
+            self._executor = executor = ProcessPoolExecutor(
                 max_workers=1,
                 context=ctx_loky,
                 timeout=None,
                 env=dict(env),
                 initializer=prepare,
-                initargs=(ends.far, nice, (storage.kind, storage.folder)),
+                initargs=(self._ends.far, nice, (storage.kind, storage.folder)),
             )
-            worker = cls(executor, ends)
             with _registry_lock:
-                _started.add(worker)
+                _started.add(self)
             # The new process is in this process's group until it has run `prepare`: a Ctrl-C must not reach it.
             masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                executor.submit(serve, init, idle_timeout_s)
+                executor.submit(serve, *serving)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-            worker._watch(next(iter(executor._processes.values())), executor._executor_manager_thread)
+            self._watch(next(iter(executor._processes.values())), executor._executor_manager_thread)
         except BaseException:
-            ends.close()
+            self._bury()
             raise
         finally:
-            ends.spawned()
+            self._ends.spawned()
         _kill_all_at_exit()
-        return worker
+
+    def _bury(self) -> None:
+        """End a process that did not come up, and leave nothing of it; blocks."""
+        self.kill()
+        if self._manager is None and self._executor is not None:  # loky had no thread to do it
+            for process in list(self._executor._processes.values()):
+                process.kill()
+                process.join()
+        self.close()
+        self.join()
 
     def _watch(self, process: Any, manager: Any) -> None:
         self._process, self._manager = process, manager
-        self._semaphores = _semaphore_names(self._executor, process)
+        self._semaphores = semaphores.names_of(self._executor, process)
         self.pid = process.pid
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self.pid)
@@ -159,7 +179,7 @@ class Worker:
                 reader.received(count)
             kind = frame.header.kind
             if kind == Kind.HELLO:
-                _unlink(self._semaphores)
+                semaphores.unlink(self._semaphores)
                 self._ends.answered()
             elif kind == Kind.READY:
                 break
@@ -181,12 +201,22 @@ class Worker:
         except OSError:  # reset, or closed by `kill`
             return 0
 
-    def _died_early(self, has_init: bool) -> OffloopError:
+    def _died_early(self, has_init: bool) -> StartAgain:
         deadline = time.monotonic() + 2.0
         while self.exit_code() is None and time.monotonic() < deadline:
             time.sleep(0.002)  # loky's thread may be reaping it just now
-        how = f"its process ended with exit code {self.exit_code()} before it answered"
-        return WorkerInitError("worker_init", how) if has_init else WorkerStartError(how)
+        death = self.death()
+
+        def told(tries: int) -> WorkerError:
+            how = f"its process ended with {death.told_exit}{_in_a_row(tries)} before it answered"
+            if death.cause:
+                how += f", {death.cause}"
+            error = WorkerInitError("worker_init", how) if has_init else WorkerStartError(how)
+            if death.dump:
+                error.add_note(death.dump)
+            return error
+
+        return StartAgain(told)
 
     def fileno_of_death(self) -> int | None:
         """Return a descriptor that becomes readable when the process ends, where the platform has one."""
@@ -202,6 +232,18 @@ class Worker:
                 return not _is_readable(self._pidfd)
         return bool(self._process.is_alive())
 
+    @property
+    def has_served(self) -> bool | None:
+        """Whether it has finished an item; False if it has died by itself before that, None while neither is so."""
+        try:
+            if self.words[status_page.DONE]:
+                return True
+        except ValueError:  # closed
+            return None
+        with self._lock:
+            died = self._died_by_itself if self._killed else self._pidfd is not None and _is_readable(self._pidfd)
+        return False if died else None
+
     def exit_code(self) -> int | None:
         """Return how the process ended, as `os.waitstatus_to_exitcode` gives it; None until it is reaped."""
         process = self._process
@@ -209,14 +251,44 @@ class Worker:
             self._exit_code = process.exitcode
         return self._exit_code
 
+    def death(self) -> Death:
+        """Return what is known of the process's end, once it is reaped and before `close`; about 60 µs."""
+        exit_code = self.exit_code()
+        if self._death is not None and self._death.exit_code == exit_code:
+            return self._death
+        with self._lock:
+            is_ours = self._killed and not self._died_by_itself
+            try:
+                text = self._ends.memory[status_page.SIZE :]
+            except ValueError:  # closed
+                text = b""
+        cause = self._kills.explain(self._n_kills) if exit_code == -signal.SIGKILL and not is_ours else ""
+        self._death = Death(exit_code, cause, dump_from(text))
+        return self._death
+
+    def interrupt(self) -> None:
+        """Send the signal by which worker/interrupt.py stops an item; nothing if the process is gone, or was killed."""
+        with self._lock:
+            if self._killed:
+                return
+            try:
+                if self._pidfd is not None:
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGURG)
+                elif self._process.is_alive():
+                    os.kill(self.pid, signal.SIGURG)
+            except ProcessLookupError:
+                pass
+
     def kill(self) -> None:
         """End the process and its group, whatever they are doing; returns at once. Idempotent."""
         with self._lock:
             if self._killed:
                 return
             self._killed = True
+            self._died_by_itself = self._pidfd is not None and _is_readable(self._pidfd)
             # Told first, loky takes the death for what it is, and doesn't wait 50 ms for an explanation.
-            self._executor.shutdown(wait=False, kill_workers=True)
+            if self._executor is not None:
+                self._executor.shutdown(wait=False, kill_workers=True)
             self._ends.lifeline.close()  # here the kernel kills the group; see worker/lifeline.py
             if self._pidfd is not None:
                 _kill_process(self._pidfd)
@@ -240,7 +312,7 @@ class Worker:
             return
         manager.join()
         process.join(timeout=1.0)  # it is dead, but multiprocessing lists it, with its pipe, until it is asked
-        _unlink(self._semaphores)  # one that was broken off before it answered still has them
+        semaphores.unlink(self._semaphores)  # one that was broken off before it answered still has them
         self.exit_code()
         # A traceback or a task of a closed loop may hold on to this: loky's pipes must not stay open for that.
         self._executor = self._manager = self._process = None
@@ -252,6 +324,10 @@ class Worker:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+
+
+def _in_a_row(tries: int) -> str:
+    return f" ({tries} times in a row)" if tries > 1 else ""
 
 
 def unpack_init_failure(payload: bytes | memoryview) -> Exception:
@@ -281,26 +357,6 @@ def _kill_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-
-
-def _semaphore_names(executor: Any, process: Any) -> set[str]:
-    """Return the names in /dev/shm that loky made for one executor of one process."""
-    locks = [lock for queue in (executor._call_queue, executor._result_queue) for lock in vars(queue).values()]
-    locks += [executor._processes_management_lock, process._worker_exit_lock]
-    return {lock._semlock.name for lock in locks if hasattr(lock, "_semlock")}
-
-
-def _unlink(semaphores: set[str]) -> None:
-    """Take names of semaphores out of /dev/shm: both sides hold them open, nothing opens them again.
-
-    loky's own finalizers do it, which also take them off its resource tracker's list; run early they run only once.
-    """
-    from multiprocessing import util
-
-    for finalizer in list(vars(util)["_finalizer_registry"].values()):
-        args = finalizer._args  # None once it has run, which it may just now in another thread
-        if args is not None and len(args) == 1 and args[0] in semaphores:
-            finalizer()
 
 
 def _kill_all_at_exit() -> None:
@@ -333,23 +389,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-_SETTLED_S = 60.0  # younger names may be in use by a process that this one can't see, in a container beside it
-
-
-@functools.cache  # once in a process
-def _sweep_names_of_the_dead() -> None:
-    """Unlink semaphore names that processes killed while they started a worker have left behind."""
-    if sys.platform != "linux":
-        return
-    for entry in os.scandir("/dev/shm"):
-        _, _, rest = entry.name.partition("sem.loky-")
-        pid = rest.partition("-")[0]
-        if pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
-            try:
-                facts = entry.stat()
-                if facts.st_uid == os.getuid() and time.time() - facts.st_mtime > _SETTLED_S:
-                    os.unlink(entry.path)
-            except OSError:  # somebody else was quicker
-                continue

@@ -31,6 +31,30 @@ class Initializer(Protocol):
         ...
 
 
+class TimeLimit(NamedTuple):
+    """How long an item may execute.
+
+    Attributes:
+        seconds: So long.
+        grace_s: How long it may then take to stop.
+    """
+
+    seconds: float
+    grace_s: float
+
+
+class Expired(NamedTuple):
+    """What has executed for longer than it may.
+
+    Attributes:
+        begun: Index of the item, or what stands in its place on the status page; None for a chunk that was not begun.
+        age_s: For how many seconds.
+    """
+
+    begun: int | None
+    age_s: float
+
+
 class Job:
     """What all chunks of a run share.
 
@@ -42,19 +66,29 @@ class Job:
         packed: The function as it travels; None until a lane needs it.
         by_value: Whether its code should travel, though it has a name.
         initializer: worker_init for this process.
+        limit: How long an item may execute; None for as long as it takes.
     """
 
-    __slots__ = ("_n_stale", "by_value", "flags", "fn", "initializer", "name", "packed", "run")
+    __slots__ = ("_n_stale", "by_value", "flags", "fn", "initializer", "limit", "name", "packed", "run")
 
-    def __init__(self, run: int, fn: Callable[..., Any], name: str, flags: int, initializer: Initializer) -> None:
-        self.run, self.fn, self.name, self.flags, self.initializer = run, fn, name, flags, initializer
+    def __init__(
+        self,
+        run: int,
+        fn: Callable[..., Any],
+        name: str,
+        flags: int,
+        initializer: Initializer,
+        limit: TimeLimit | None = None,
+    ) -> None:
+        self.run, self.fn, self.name, self.initializer, self.limit = run, fn, name, initializer, limit
+        self.flags = flags | Flag.TIMED * (limit is not None)
         self.packed: PackedFunction | None = None
         self.by_value = False
         self._n_stale = 0
 
     def alone(self) -> Job:
         """Return the same job for one lane that has all the cores to itself."""
-        job = Job(self.run, self.fn, self.name, self.flags | Flag.ALONE, self.initializer)
+        job = Job(self.run, self.fn, self.name, self.flags | Flag.ALONE, self.initializer, self.limit)
         job.packed = self.packed
         return job
 
@@ -83,19 +117,26 @@ class Chunk:
         done: How many of them, from the front, have an outcome.
         deaths: How many workers have died under the first item.
         epoch: Its number on the lane that it was sent to.
+        limit: How long each item may execute; None for as long as it takes.
+        expired: What of it has executed for longer.
         is_watched: Whether to tell how the GIL was held meanwhile.
         encode_s: Seconds that pickling it took.
         sent_at: When it was sent, by the monotonic clock.
         others: Held by whoever may go on with the items behind the first: the lane or the run; None if the lane may.
     """
 
-    __slots__ = ("deaths", "done", "encode_s", "epoch", "is_watched", "items", "message", "others", "sent_at", "start")
+    __slots__ = (
+        *("deaths", "done", "encode_s", "epoch", "expired", "is_watched", "items", "limit", "message", "others", "sent_at"),
+        "start",
+    )
 
     def __init__(self, start: int, items: Sequence[Any], deaths: int = 0) -> None:
         self.start, self.items, self.deaths = start, items, deaths
         self.message: Message | None = None
         self.done = 0
         self.epoch = 0
+        self.limit: TimeLimit | None = None
+        self.expired: Expired | None = None
         self.is_watched = False
         self.others: threading.Lock | None = None
         self.encode_s = self.sent_at = 0.0
@@ -213,14 +254,18 @@ class LaneLost(Exception):
     """The lane broke under what was in flight.
 
     Attributes:
-        begun: For each chunk in flight, in order: the index of the item that it was on, or UNPACKING or OVER, as the
-            status page has it; None if it was not begun.
+        begun: For each chunk in flight, in order: the index of the item that it was on, or what stands in its place, as
+            the status page has it; None if it was not begun.
         exit_code: How the worker ended, if that is known.
+        cause: Why, if that is known.
+        dump: What faulthandler wrote.
     """
 
-    def __init__(self, begun: list[tuple[Chunk, int | None]], exit_code: int | None) -> None:
+    def __init__(
+        self, begun: list[tuple[Chunk, int | None]], exit_code: int | None = None, cause: str = "", dump: str = ""
+    ) -> None:
         super().__init__(begun, exit_code)
-        self.begun, self.exit_code = begun, exit_code
+        self.begun, self.exit_code, self.cause, self.dump = begun, exit_code, cause, dump
 
 
 class PoolFull(Exception):
@@ -264,7 +309,7 @@ class Lane(Protocol):
         ...
 
     async def abandon(self, grace_s: float) -> bool:
-        """Stop what is in flight and say whether the lane may be leased again."""
+        """Stop what is in flight, by the steps of deciding/stopping.py, and say whether the lane may be leased again."""
         ...
 
     def watch(self) -> None:

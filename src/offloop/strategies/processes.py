@@ -14,11 +14,13 @@ from ..pool.pool import Pool
 from ..pool.worker import Worker
 from ..sensing.memory import memory_headroom, memory_limit, private_bytes
 from ..sensing.meter import meter
+from ..sensing.oom import OomKills
 from ..sensing.system import System
 from ..settings import ParallelConfig
 from ..telemetry import emit, tell_worker_started
 from ..wire.pickling import dumps
 from ..wire.storage import Storage
+from ..worker.recycling import Recycling
 from .base import PoolFull
 
 
@@ -35,6 +37,7 @@ def processes(
         storage: Where large buffers go; workers have theirs of the same kind.
     """
     room = _Room(system)
+    kills = OomKills(system)
     lock = threading.Lock()
 
     @contextmanager
@@ -63,7 +66,9 @@ def processes(
                     env=env,
                     nice=config.worker_nice,
                     idle_timeout_s=config.idle_timeout_s,
+                    recycling=Recycling(config.max_items_per_worker, config.worker_max_rss_bytes),
                     storage=storage,
+                    kills=kills,
                     breakable=spawned,
                 )
             seconds = time.monotonic() - begun
@@ -71,7 +76,9 @@ def processes(
             tell_worker_started(worker.pid, seconds)
             return WorkerLane(worker, storage)
 
-    pool: Pool[WorkerLane] = Pool(start, lambda lane: lane.worker.join(), limit, "start-worker")
+    pool: Pool[WorkerLane] = Pool(
+        start, lambda lane: lane.worker.join(), limit, "start-worker", lambda lane: lane.worker.has_served
+    )
     backend = PooledBackend(pool, is_remote=True)
     return backend
 

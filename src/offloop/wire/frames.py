@@ -50,6 +50,7 @@ class Flag:
     ALONE: Final = 32  # the libraries that it uses may take all cores
     PARTS: Final = 64  # the payload is a message in parts; see wire/buffers.py
     INLINE: Final = 128  # send no memory files back
+    TIMED: Final = 256  # items have a time limit: note when each begins
 
 
 class Refusal:

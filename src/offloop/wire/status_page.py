@@ -7,27 +7,56 @@ value or a new one and never half of either:
     0     parent      version of this layout
     1     parent      cancel: chunks of this epoch and before must stop
     2     worker      item: epoch (low 24 bits) << 40 | index (low 40 bits) of the item being executed;
-                      instead of an index: UNPACKING before the first, OVER after the last
-    3     worker      since: when that chunk began, ns of the monotonic clock
+                      instead of an index: LOADING the function, UNPACKING the items, PACKED + index while outcomes of
+                      the items before that one are made ready to be sent, OVER after the last item
+    3     worker      since: when that chunk began, ns of the monotonic clock; where items have a time limit, when what
+                      the item word says began. It is written before the item word and read after it, so that what is
+                      read is never older than what it belongs to
     4     worker      done: items finished since the worker started
     5     worker      busy: ns spent on items since the worker started
+    6     worker      spent: why it should be replaced, a number of `Spent`; 0 while it should not
+
+In the file behind the page there is place for text: what faulthandler writes as the worker dies.
 """
 
 from __future__ import annotations
 
 import mmap
+from typing import Final
 
 SIZE = 4096
+TEXT = 12288  # bytes behind the page, for text
 LAYOUT = 1
 
-VERSION, CANCEL, ITEM, SINCE, DONE, BUSY = range(6)
+VERSION, CANCEL, ITEM, SINCE, DONE, BUSY, SPENT = range(7)
 
 _INDEX_BITS = 40
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
 _EPOCH_MASK = (1 << 24) - 1
 
 OVER = _INDEX_MASK  # in place of an index: the chunk is over
-UNPACKING = _INDEX_MASK - 1  # the worker has read the chunk and is about to unpickle it
+UNPACKING = _INDEX_MASK - 1  # the worker has read the chunk and unpickles its items
+LOADING = _INDEX_MASK - 2  # … or unpickles the function, which may import for seconds
+PACKED = 1 << (_INDEX_BITS - 1)  # added to an index: no item is executed, those before this one were
+
+
+class Spent:
+    """Why a worker should be replaced. Plain numbers, for a word of the page."""
+
+    ITEMS: Final = 1
+    MEMORY: Final = 2
+    THREADS: Final = 3
+    SIGNALS: Final = 4
+    EXCEPTION: Final = 5
+
+
+WHY_SPENT = {
+    Spent.ITEMS: "it has executed max_items_per_worker items",
+    Spent.MEMORY: "it holds more memory than worker_max_rss_bytes",
+    Spent.THREADS: "an interrupted item has left threads behind",
+    Spent.SIGNALS: "an interrupted item has left a signal handler or a timer behind",
+    Spent.EXCEPTION: "an interrupted item has left an exception being handled",
+}
 
 
 def item_base(epoch: int) -> int:
@@ -36,13 +65,20 @@ def item_base(epoch: int) -> int:
 
 
 def last_begun(word: int, epoch: int) -> int | None:
-    """Return the index that an item word names if it is of this epoch (or UNPACKING, or OVER), else None."""
+    """Return the index that an item word names if it is of this epoch, or what stands in its place; else None."""
     return word & _INDEX_MASK if word >> _INDEX_BITS == epoch & _EPOCH_MASK else None
+
+
+def n_finished(begun: int | None, start: int, count: int) -> int:
+    """Return how many of `count` items from index `start` on are finished, by what `last_begun` returned."""
+    if begun is None or begun in (UNPACKING, LOADING):
+        return 0
+    return count if begun == OVER else (begun & ~PACKED) - start
 
 
 def open_page(memory: mmap.mmap | bytearray) -> memoryview:
     """Return the words of a page over this memory."""
-    return memoryview(memory).cast("Q")
+    return memoryview(memory)[:SIZE].cast("Q")
 
 
 def new_page(memory: mmap.mmap | bytearray) -> memoryview:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple, Protocol
 
 from ..errors import AsyncFunctionError, TaskCancelled
 from ..wire.frames import Flag
-from ..wire.status_page import BUSY, CANCEL, DONE, ITEM, OVER, SINCE, item_base
+from ..wire.status_page import BUSY, CANCEL, DONE, ITEM, OVER, PACKED, SINCE, SPENT, item_base
 from .gil import GilWatch
+from .interrupt import calls_user_code, interruptible
 from .task import Task, current
 
 _SPREAD = Flag.STAR | Flag.SEEDED
+_SINGLY = _SPREAD | Flag.TIMED  # each item is noted by itself
 _LOOK_NS = 100_000
 _TINY_LOOK = 2  # with more items between two looks, the next ones run without a look in between, which takes 1.5 µs
 _TINY_BATCH = 128
@@ -67,6 +69,7 @@ class Emit(Protocol):
         ...
 
 
+@calls_user_code
 def execute(
     fn: Callable[..., Any],
     items: Items,
@@ -76,14 +79,15 @@ def execute(
     budget_ns: int,
     task: Task,
     emit: Emit,
+    most: int | None = None,
     watch: GilWatch | None = None,
     sent_ns: int | None = None,
     others: Lock | None = None,
 ) -> Rest:
     """Execute items one after another and return the last outcomes.
 
-    It ends early when the chunk is cancelled, and when it has run for `budget_ns` (0: no limit): the items that have
-    had no outcome by then were not begun.
+    It ends early when the chunk is cancelled, when it has run for `budget_ns` (0: no limit), and when the worker is spent:
+    the items that have had no outcome by then were not begun, or were interrupted.
 
     Args:
         fn: Takes an item; its arguments (Flag.STAR); index and item (Flag.SEEDED).
@@ -93,15 +97,16 @@ def execute(
         budget_ns: How long this chunk may take before it hands the rest back.
         task: What user code may ask about.
         emit: Where outcomes go.
+        most: How many items to execute at most; None for all.
         watch: Watches the GIL meanwhile, and is stopped at the end.
         sent_ns: Since when the budget is used up, by the monotonic clock; None for now.
         others: To be acquired before the items behind the first; if that can't be, they are somebody else's.
     """
-    words, epoch = task.words, task.epoch
-    spread = flags & _SPREAD
-    end = start + len(items)
+    words, epoch, guard = task.words, task.epoch, task.guard
+    spread, is_timed = flags & _SPREAD, flags & Flag.TIMED
+    end = start + (len(items) if most is None else min(len(items), most))
     # Not enumerate: it would count on only behind an item that can be had, and one of these may fail.
-    calls = iter(zip(range(start, end), items, strict=True) if flags & Flag.SEEDED else items)
+    calls = iter(zip(range(start, start + len(items)), items, strict=True) if flags & Flag.SEEDED else items)
     begun = flushed = now = monotonic_ns()
     sent_ns = begun if sent_ns is None else sent_ns
     look_at = now  # when to look whether to go on: not at each item, for they may be of less than a microsecond
@@ -111,6 +116,8 @@ def execute(
     longest = 0
     values: list[Any] = []
     current.task = task
+    called = interruptible(fn)
+    guard.open(words, epoch)
     try:
         while index < end:
             if others is not None and index > start:
@@ -119,45 +126,57 @@ def execute(
                 others = None
             tiny = 0
             if now >= look_at:
-                if words[CANCEL] >= epoch or (budget_ns and now - sent_ns > budget_ns):
+                if words[CANCEL] >= epoch or words[SPENT] or (budget_ns and now - sent_ns > budget_ns):
                     break
                 if task.in_worker and now - flushed > FLUSH_NS and values:
+                    words[SINCE], words[ITEM] = now, base + (index | PACKED)
                     emit.values(first, values, now - begun)
                     first += len(values)
                     values = []
-                    flushed = now
-                if index - looked > _TINY_LOOK and not spread:
+                    flushed = now = monotonic_ns()
+                if index - looked > _TINY_LOOK and not flags & _SINGLY:
                     tiny = (index - looked) * _TINY_NS // (now - look_at + _LOOK_NS)
                 looked = index
                 look_at = now + _LOOK_NS
             try:
                 if tiny:
                     tiny = min(tiny, end - index)
-                    _execute_tiny(fn, calls, values, words if task.in_worker else None, base + index, tiny)
+                    _execute_tiny(called, calls, values, words if task.in_worker else None, base + index, tiny)
                     value = values.pop()
                 else:
+                    if is_timed:
+                        words[SINCE] = now
                     words[ITEM] = base + index
                     item = next(calls)
-                    value = fn(*item) if spread else fn(item)
+                    value = called(*item) if spread else called(item)
                 if type(value) is CoroutineType:
                     value.close()
                     raise AsyncFunctionError(getattr(fn, "__qualname__", repr(fn)))
                 values.append(value)
-            except TaskCancelled:
-                break
             except BaseException as error:
+                guard.shut()
+                if isinstance(error, TaskCancelled) and task.is_cancelled:
+                    break
+                failed = first + len(values)
                 if values:
+                    words[ITEM] = base + (failed + 1 | PACKED)
                     emit.values(first, values, monotonic_ns() - begun)
-                    first += len(values)
                     values = []
-                emit.failure(first, error)
-                first += 1
+                words[ITEM] = base + failed
+                emit.failure(failed, error)
+                first = failed + 1
+                guard.reopen(words, epoch)
             index = first + len(values)
             before, now = now, monotonic_ns()
             if now - before > longest and not tiny:
                 longest = now - before
+    except TaskCancelled:  # an interrupt of a thread that came between two items
+        pass
     finally:
+        guard.shut()
         current.task = None
+        if is_timed:
+            words[SINCE] = monotonic_ns()
         words[ITEM] = base | OVER
         held = watch.stop() if watch is not None else None
     elapsed = monotonic_ns() - begun
@@ -166,6 +185,7 @@ def execute(
     return Rest(first, values, elapsed, longest, held, int(watch.stall_s * 1e9) if watch is not None else 0)
 
 
+@calls_user_code
 def _execute_tiny(
     fn: Callable[[Any], Any], calls: Any, values: list[Any], words: memoryview | None, word: int, count: int
 ) -> None:

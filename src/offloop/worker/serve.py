@@ -13,6 +13,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
+from time import monotonic_ns
 from typing import Any, NoReturn
 
 from ..errors import WorkerInitError
@@ -38,8 +39,11 @@ from . import task as this_task
 from .channel import Channel
 from .execute import Rest, execute
 from .gil import GilWatch
+from .interrupt import Guard
+from .last_words import leave_in
 from .lifeline import arm
 from .limits import all_cores, inner_threads, limit_loaded
+from .recycling import Recycling
 from .task import Task
 from .wiring import Wiring
 
@@ -70,7 +74,8 @@ def prepare(wiring: Wiring, nice: int, storage: tuple[str, str | None]) -> None:
         os.nice(nice)
     lane.setblocking(True)
     _lane = lane
-    _page = wiring.open_page(lane)
+    _page, text = wiring.open_page(lane)
+    leave_in(text)
     _storage = Storage(*storage, trusts=True)
     _lifelines.append(lifeline)
     os.register_at_fork(after_in_child=_release)
@@ -87,10 +92,10 @@ def _release() -> None:
         lifeline.close()
 
 
-def serve(init: bytes | None, idle_timeout_s: float) -> NoReturn:
+def serve(init: bytes | None, idle_timeout_s: float, recycling: Recycling) -> NoReturn:
     """Execute chunks until the parent closes the lane, or nothing has come for `idle_timeout_s`; ends the process."""
     try:
-        _serve(init, idle_timeout_s)
+        _serve(init, idle_timeout_s, recycling)
     except SystemExit:
         pass
     except BaseException:
@@ -100,14 +105,14 @@ def serve(init: bytes | None, idle_timeout_s: float) -> NoReturn:
     os._exit(0)  # at once: its executor is of no more use, and the parent waits for nothing else
 
 
-def _serve(init: bytes | None, idle_timeout_s: float) -> None:
+def _serve(init: bytes | None, idle_timeout_s: float, recycling: Recycling) -> None:
     channel = Channel(_lane, _storage)
     channel.send(Kind.HELLO)
     limit_loaded()  # before worker_init, so that what it sets on purpose holds
     state = _initialize(channel, init) if init is not None else None
     channel.send(Kind.READY)
     channel.limit_idleness(idle_timeout_s)
-    worker = Worker(channel, _page, state)
+    worker = Worker(channel, _page, state, recycling)
     while (frame := channel.receive()) is not None:
         worker.handle(frame)
 
@@ -136,10 +141,13 @@ def _flush_output() -> None:
 class Worker:
     """Handles the frames of one lane; is itself where a chunk's outcomes go."""
 
-    def __init__(self, channel: Channel, words: memoryview, state: Any) -> None:
+    def __init__(self, channel: Channel, words: memoryview, state: Any, recycling: Recycling) -> None:
         self._channel = channel
         self._words = words
         self._state = state
+        self._recycling = recycling
+        self._guard = Guard()
+        self._guard.install()
         self._functions: dict[bytes, bytes] = {}  # by digest; the parent drives what is kept
         self._segments: dict[bytes, set[int]] = {}  # that they refer to, for those that do
         self._named: dict[bytes, Callable[..., Any]] = {}
@@ -188,7 +196,10 @@ class Worker:
 
     def _execute(self, header: Header, payload: bytes | memoryview) -> None:
         self._task = header
-        self._words[status_page.ITEM] = status_page.item_base(header.epoch) | status_page.UNPACKING
+        if self._words[status_page.SPENT]:
+            self._finish(Rest(header.start, [], 0))
+            return
+        self._note(status_page.LOADING)
         try:
             fn = self._function(header.run, bytes(payload[:DIGEST_SIZE]))
         except StaleFunction:
@@ -197,6 +208,7 @@ class Worker:
         except BaseException as error:
             self._refuse(Refusal.NO_FUNCTION, dumps(tuple(pack_failure(error))))
             return
+        self._note(status_page.UNPACKING)
         body = memoryview(payload)[DIGEST_SIZE:]
         try:
             is_apart = header.flags & Flag.PARTS
@@ -213,13 +225,21 @@ class Worker:
                     start=header.start,
                     flags=header.flags,
                     budget_ns=header.duration_ns,
-                    task=Task(self._words, header.epoch, self._state, True),
+                    task=Task(self._words, header.epoch, self._state, True, self._guard),
                     emit=self,
+                    most=self._recycling.items_left(self._words[status_page.DONE]),
                     watch=GilWatch() if header.flags & Flag.WATCH else None,
                 )
         finally:
             _flush_output()
+        done = self._words[status_page.DONE]
+        self._words[status_page.SPENT] = self._guard.damage() or self._recycling.spent(done)
         self._finish(rest)
+
+    def _note(self, phase: int) -> None:
+        """Tell on the status page what comes before the first item."""
+        self._words[status_page.SINCE] = monotonic_ns()
+        self._words[status_page.ITEM] = status_page.item_base(self._task.epoch) | phase
 
     def _function(self, run: int, digest: bytes) -> Callable[..., Any]:
         """Return the function of a run: one that travels by its name is the module's own, others are the run's own."""
@@ -288,6 +308,8 @@ class Worker:
 
     def values(self, start: int, values: list[Any], elapsed_ns: int, flags: int = 0) -> None:
         """Send what consecutive items returned: together where that is plain, else each in bytes of its own."""
+        if not flags & Flag.LAST:
+            self._words[status_page.SPENT] = self._recycling.spent(0)
         if is_plain(values):
             self._send(dumps_plain(values), start, len(values), elapsed_ns, flags | Flag.PLAIN)
             return

@@ -1,12 +1,14 @@
-"""What user code can ask about the task that it runs in."""
+"""What user code can ask about the task that it runs in, and say."""
 
 from __future__ import annotations
 
 import threading
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import TaskCancelled
 from ..wire.status_page import CANCEL
+from .interrupt import Guard
 
 
 class Task(NamedTuple):
@@ -17,12 +19,19 @@ class Task(NamedTuple):
         epoch: Its number on that lane.
         state: What worker_init returned in this process.
         in_worker: Whether this process is a worker.
+        guard: What may be interrupted in that thread.
     """
 
     words: memoryview
     epoch: int
     state: Any
     in_worker: bool
+    guard: Guard
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether its items are to stop."""
+        return self.words[CANCEL] >= self.epoch
 
 
 class _Current(threading.local):
@@ -40,21 +49,66 @@ def in_worker() -> bool:
 
 
 def is_cancelled() -> bool:
-    """Whether the run that this item belongs to was cancelled; False outside of one. A memory read, no message."""
+    """Whether this item is to stop: its run was cancelled, or its time is over; False outside of one.
+
+    A memory read, no message. It tells within `shield` too. An item that was told so is not interrupted any more: it may
+    stop in its own way, for which it has what is left of ``grace_s``.
+    """
     task = current.task
-    return task is not None and task.words[CANCEL] >= task.epoch
+    if task is None:
+        return False
+    task.guard.looks = True
+    if task.words[CANCEL] < task.epoch:
+        return False
+    task.guard.is_told = True
+    return True
 
 
 def checkpoint() -> None:
-    """Raise if the run that this item belongs to was cancelled; do nothing outside of one.
+    """Raise if this item is to stop, since its run was cancelled or its time is over; do nothing outside of one.
 
-    Costs a memory read, well under 1 µs: call it in every round of a long loop.
+    Costs a memory read, well under 1 µs: call it in every round of a long loop. Within `shield` it does nothing.
 
     Raises:
-        TaskCancelled: The run was cancelled. A BaseException, so that ``except Exception`` lets it through.
+        TaskCancelled: It is to stop. A BaseException, so that ``except Exception`` lets it through.
     """
-    if is_cancelled():
-        raise TaskCancelled
+    task = current.task
+    if task is not None:
+        task.guard.looks = True
+        if task.words[CANCEL] >= task.epoch and not task.guard.n_shields:
+            raise TaskCancelled
+
+
+class Shield:
+    """A context in which an item is not interrupted; see `shield`."""
+
+    __slots__ = ("_guard",)
+
+    def __enter__(self) -> None:
+        """Hold interrupts back."""
+        task = current.task
+        self._guard = task.guard if task is not None else None
+        if self._guard is not None:
+            self._guard.shield()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let what was held back come now, unless an exception is on its way already."""
+        if self._guard is not None:
+            self._guard.n_shields -= 1
+            if kind is None:
+                checkpoint()
+
+
+def shield() -> Shield:
+    """Return a context in which this item is neither interrupted nor stopped by `checkpoint`.
+
+    For what must not be left half done: ``with offloop.shield(): ...``. At its end what was held back is raised. A worker
+    is killed all the same ``grace_s`` after its item was to stop, so keep it short. May be nested; does nothing outside
+    of an item. `is_cancelled` tells within it too.
+    """
+    return Shield()
 
 
 def worker_state() -> Any:

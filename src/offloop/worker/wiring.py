@@ -19,8 +19,8 @@ class Wiring(Protocol):
         """Return the worker's ends of lane and lifeline."""
         ...
 
-    def open_page(self, lane: socket.socket) -> memoryview:
-        """Map the status page."""
+    def open_page(self, lane: socket.socket) -> tuple[memoryview, int]:
+        """Map the status page; return its words, and a descriptor of the file, which has place for text behind it."""
         ...
 
 
@@ -43,13 +43,11 @@ class Inherited(NamedTuple):
             os.close(fd)
         return self.lane, self.lifeline
 
-    def open_page(self, lane: socket.socket) -> memoryview:
+    def open_page(self, lane: socket.socket) -> tuple[memoryview, int]:
         """Map the page whose descriptor is the first thing that the parent sends."""
-        _, fds, _, _ = socket.recv_fds(lane, 1, 1)
-        try:
-            return status_page.open_page(mmap.mmap(fds[0], status_page.SIZE))
-        finally:
-            os.close(fds[0])
+        _, (fd,), _, _ = socket.recv_fds(lane, 1, 1)
+        os.set_inheritable(fd, False)
+        return status_page.open_page(mmap.mmap(fd, status_page.SIZE)), fd
 
 
 class Dialled(NamedTuple):
@@ -76,10 +74,7 @@ class Dialled(NamedTuple):
         connection.setblocking(True)
         return connection
 
-    def open_page(self, lane: socket.socket) -> memoryview:
+    def open_page(self, lane: socket.socket) -> tuple[memoryview, int]:
         """Map the page by its path."""
         fd = os.open(self.page, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            return status_page.open_page(mmap.mmap(fd, status_page.SIZE))
-        finally:
-            os.close(fd)
+        return status_page.open_page(mmap.mmap(fd, status_page.SIZE)), fd

@@ -1,0 +1,219 @@
+"""Interrupting an item: raising TaskCancelled at whatever place its Python code has reached.
+
+In a worker the parent sends a signal, whose handler raises in the main thread. In a thread the event loop's side has the
+interpreter raise. Both only while user code is executed, and only if the chunk under way is to stop, so that a late
+interrupt never hits another item. Held back, to be tried again by whoever wants it, is what comes
+
+- while an import, a log call, the threading module or offloop itself is on the stack: they hold locks, and what is torn
+  apart there is torn for all that follows;
+- within `shield`;
+- while an item that looks at `checkpoint` or `is_cancelled` is given time to do so, and once `is_cancelled` has told it;
+- while an interrupt is being handled: ``finally`` and ``except`` blocks run to their end.
+
+SIGURG is the signal: nobody else uses it, and where it comes too early or too late the default is to ignore it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, FunctionType, MethodType
+from typing import Any
+
+from ..errors import TaskCancelled
+from ..wire.status_page import CANCEL, Spent
+
+SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
+
+_HELD_BACK = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib_external", "logging", "threading", "offloop"})
+# What calls user code for us, and holds nothing: to leave it costs the item, which is to be left.
+_TRANSPARENT = frozenset({"offloop.worker.rows", "offloop.deciding.seeding", "offloop.functions", __name__})
+
+# So many interrupts are held back from an item that looks by itself, which comes to 60 ms; see deciding/stopping.py. A guess.
+_LOOKING_HOLDS = 5
+
+_executing: set[Any] = set()  # code of ours that calls fn
+
+
+def calls_user_code(function: Callable[..., Any]) -> Any:
+    """Mark a function as one below which the stack is the user's."""
+    _executing.add(function.__code__)
+    return function
+
+
+def interruptible(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that executes in a Python frame of its own: fn, or one that calls it if it is written in C.
+
+    Between two items no frame but ours is there, and while one in C executes neither.
+    """
+    if isinstance(fn, FunctionType | MethodType):
+        return fn
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    return call
+
+
+def _may_raise_in(frame: FrameType | None) -> bool:
+    """Whether user code executes in this frame, and nothing on the stack that must not be torn apart."""
+    is_users = False
+    while frame is not None:
+        if frame.f_code in _executing:
+            return is_users
+        is_users = True
+        name = frame.f_globals.get("__name__")
+        if isinstance(name, str) and name.partition(".")[0] in _HELD_BACK and name not in _TRANSPARENT:
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether an exception is an interrupt, or was raised while one was handled."""
+    for _ in range(100):  # a chain may be a ring
+        if error is None:
+            return False
+        if isinstance(error, TaskCancelled):
+            return True
+        error = error.__context__
+    return False
+
+
+class Guard:
+    """What may be interrupted in one thread that executes items; this one is the main thread of a worker.
+
+    Attributes:
+        n_shields: How many contexts of `shield` the item is in.
+        looks: Whether it has looked whether it is to stop.
+        is_told: Whether it knows that it is.
+        was_interrupted: Whether an interrupt was raised in the chunk under way.
+    """
+
+    def __init__(self) -> None:
+        self.n_shields = self._n_held = 0
+        self.looks = self.is_told = False
+        self.was_interrupted = False
+        self._words: memoryview
+        self._epoch: int | None = None  # of the chunk under way, while user code may be interrupted
+        self._n_threads = 0
+
+    def _is_wanted(self) -> bool:
+        """Whether what is executed is to be interrupted; asked once for each interrupt."""
+        if self._epoch is None or self._words[CANCEL] < self._epoch or self.n_shields or self.is_told:
+            return False
+        self._n_held += self.looks
+        return not self.looks or self._n_held > _LOOKING_HOLDS
+
+    def open(self, words: memoryview, epoch: int) -> None:
+        """Begin a chunk: from now on until `shut` user code may be interrupted."""
+        self.was_interrupted = False
+        self._n_threads = threading.active_count()
+        self.reopen(words, epoch)
+
+    def reopen(self, words: memoryview, epoch: int) -> None:
+        """Go on with it after `shut`."""
+        self.n_shields = self._n_held = 0
+        self.looks = self.is_told = False
+        self._words, self._epoch = words, epoch
+
+    def shut(self) -> None:
+        """End that; nothing is raised any more once this returns."""
+        self._epoch = None
+
+    def shield(self) -> None:
+        """Hold interrupts back."""
+        self.n_shields += 1
+
+    def install(self) -> None:
+        """Raise where the signal comes and is wanted; called in the main thread."""
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if self._is_wanted() and _may_raise_in(frame) and not _is_interrupt(sys.exc_info()[1]):
+                self.was_interrupted = True
+                raise TaskCancelled
+
+        if SIGNAL is not None:
+            signal.signal(SIGNAL, on_signal)
+        self._handlers = _handlers()
+
+    def damage(self) -> int:
+        """Return what an interrupted chunk has left behind, as `Spent`; 0 if nothing."""
+        if not self.was_interrupted:
+            return 0
+        if threading.active_count() > self._n_threads:
+            return Spent.THREADS
+        if _handlers() != self._handlers or signal.getitimer(signal.ITIMER_REAL)[0]:
+            return Spent.SIGNALS
+        return Spent.EXCEPTION if sys.exc_info()[1] is not None else 0
+
+
+def _handlers() -> list[Any]:
+    return [signal.getsignal(number) for number in signal.valid_signals()]
+
+
+class ThreadGuard(Guard):
+    """What may be interrupted in a thread of a process whose main thread is somebody else's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._thread = 0
+
+    def open(self, words: memoryview, epoch: int) -> None:
+        """Begin a chunk; see `Guard`."""
+        self.reopen(words, epoch)
+
+    def reopen(self, words: memoryview, epoch: int) -> None:
+        """Go on with it; see `Guard`."""
+        with self._lock:
+            self._thread = threading.get_ident()
+            super().reopen(words, epoch)
+
+    def shut(self) -> None:
+        """End that, and take back what was not raised yet."""
+        while True:
+            try:
+                with self._lock:
+                    self._epoch = None
+                self._take_back()
+                return
+            except TaskCancelled:  # it was on its way: now nothing more is
+                continue
+
+    def shield(self) -> None:
+        """Hold interrupts back, one that is on its way too."""
+        with self._lock:
+            self.n_shields += 1
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Have nothing raised that has not been yet; called in the thread itself."""
+        if self.was_interrupted:
+            self.was_interrupted = False
+            _raise_in(self._thread, None)
+
+    def interrupt(self) -> None:
+        """Have TaskCancelled raised in the thread, where that may be; called in another one.
+
+        It comes as soon as the thread executes Python code: a call into C is not interrupted. The stack is looked at
+        while the thread waits for the GIL, so what it does next can't be excluded; the way in to an import, say.
+        """
+        with self._lock:
+            if not self._is_wanted():
+                return
+            handled = sys._current_exceptions().get(self._thread)
+            error = handled[1] if isinstance(handled, tuple) else handled  # before Python 3.12 with type and traceback
+            if _may_raise_in(sys._current_frames().get(self._thread)) and not _is_interrupt(error):
+                self.was_interrupted = True
+                _raise_in(self._thread, TaskCancelled)
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """Have the interpreter raise this in a thread; None takes back what has not been raised yet."""
+    import ctypes  # 10 ms, and of no use before
+
+    asynchronously = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    asynchronously(ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind))
