@@ -53,6 +53,7 @@ class Call:
         self._job, self._args, self._options, self._cost, self._local = job, args, options, cost, local
         self._queue = Queue(NO_SOURCE)
         self._scope: anyio.CancelScope | None = None
+        self._lane: Lane | None = None
         self._accounts = Accounts(
             job,
             options,
@@ -74,6 +75,8 @@ class Call:
     def stop(self, error: Exception) -> None:
         """End it with this error, from its own event loop."""
         self._accounts.fail(error)
+        if self._lane is not None:
+            self._lane.break_off()
 
     def _take_in(self, outcomes: Outcomes) -> None:
         self.value = outcomes.values[0] if outcomes.values else None
@@ -142,14 +145,16 @@ class Call:
         return True
 
     async def _follow(self, lane: Lane, backend: Backend) -> None:
-        while lane.in_flight and self.error is None:
-            chunk = lane.in_flight[0]
-            try:
-                report = await lane.receive()
-            except LaneLost as lost:
+        self._lane = lane
+        try:
+            while lane.in_flight and self.error is None:
+                chunk = lane.in_flight[0]
+                self._accounts.note(lane, backend, chunk, await lane.receive(), is_alone=True)
+        except LaneLost as lost:
+            if self.error is None:  # not by `stop`: the worker is gone
                 self._accounts.recover(lost)
-                return
-            self._accounts.note(lane, backend, chunk, report, is_alone=True)
+        finally:
+            self._lane = None
 
 
 class Errand:

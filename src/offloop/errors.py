@@ -161,8 +161,11 @@ class WorkerStartError(WorkerError):
 
     code = "worker-start-failed"
     _what = "no worker process could be started"
-    _cause = "{reason}\nprobably the limit of processes, descriptors or memory is reached"
-    _fix = 'look at ulimit -a and the container\'s limits; strategy="serial" works without workers'
+    _cause = "{reason}"
+    _fix = (
+        "look at ulimit -a, at the container's limits, and at what the process wrote to standard error; "
+        'strategy="serial" works without workers'
+    )
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -67,7 +67,8 @@ class Lifetime:
         asked = self.config.workers or 0
         is_capped = asked > host.cores
         self._records = Records(WorkersCapped(workers_asked=asked, usable_cores=host.cores) if is_capped else None)
-        self._is_closing = self._has_stopped = False
+        self._is_closing = self._is_gone = False
+        self._has_stopped = False  # anything, by closing
 
     @property
     def decisions(self) -> deque[Decision]:
@@ -110,21 +111,28 @@ class Lifetime:
                 tasks.start_soon(self._close)
 
     async def _close(self) -> None:
+        """Close, one at a time; who comes later finds it done."""
         changed = self._records.changed
         with anyio.CancelScope(shield=True):
             await changed.wait_for(self._takes_turn)
             try:
-                grace_s = self._stop_runs()
-                with anyio.move_on_after(grace_s + _MARGIN_S):  # less than for ever: an event loop may have stalled
-                    await changed.wait_for(lambda: not self._records.runs)
-                await self._processes.aclose()
-                await self._threads.aclose()
-                await anyio.to_thread.run_sync(self._outgoing.close)
-                if self._folder is not None:
-                    self._folder.close()
+                if not self._is_gone:
+                    await self._end()
+                    self._is_gone = True
             finally:
                 self._is_closing = False
                 changed.notify_all()
+
+    async def _end(self) -> None:
+        """Stop what is under way, then free all that the session holds."""
+        grace_s = self._stop_runs()
+        with anyio.move_on_after(grace_s + _MARGIN_S):  # not for ever: an event loop may have stalled
+            await self._records.changed.wait_for(lambda: not self._records.runs)
+        await self._processes.aclose()
+        await self._threads.aclose()
+        await anyio.to_thread.run_sync(self._outgoing.close)
+        if self._folder is not None:
+            self._folder.close()
 
     def _takes_turn(self) -> bool:
         """Let the caller close, unless somebody is at it."""
@@ -157,6 +165,7 @@ class Lifetime:
 
         Returns:
             Whether everything is finished; False also if the session was closed meanwhile and that has stopped something.
+            Of a closed session nothing is left, so True.
 
         Raises:
             SessionClosedError: The session was never opened.

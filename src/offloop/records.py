@@ -61,8 +61,8 @@ class Records:
         capped: What to tell, before the first decision, of workers that were asked for and can't be had.
 
     Attributes:
-        state: Of the session. Changed with the lock of `changed` held, since it decides who is admitted.
-        changed: Told when a run is over.
+        state: Of the session; decides who is admitted. Changed with the lock of `changed` held.
+        changed: Told when a run is over, unless the session is open.
         decisions: The last ones.
         runs: Those under way, by id, with their event loops. Not kept alive: one whose loop was closed in the middle of
             it ends, and gives its lanes back, when it is collected.
@@ -111,7 +111,8 @@ class Records:
             yield
         finally:
             _within.set(outer)  # not by a token: a run whose event loop was closed ends in another context
-            self._whole.discard(whole)
+            with self.changed.lock:
+                self._whole.discard(whole)
             self.changed.notify_all()
 
     # --- what is under way -------------------------------------------------------------------------------------------
@@ -122,12 +123,14 @@ class Records:
         Raises:
             SessionClosedError: As for `check_open`.
         """
-        reference = weakref.ref(run, self._collected)
-        loop = current_token().native_token
-        with self.changed.lock:
-            if self.state != "open":
+        self.runs[id(run)] = weakref.ref(run, self._collected), current_token().native_token
+        if self.state != "open":  # looked at last: who has changed it since looks at the runs after that, and sees this one
+            try:
                 self.check_open()
-            self.runs[id(run)] = reference, loop
+            except SessionClosedError:
+                self.runs.pop(id(run), None)
+                self.changed.notify_all()
+                raise
 
     def under_way(self) -> Iterator[tuple[Stoppable, Any]]:
         """Yield the runs under way with their event loops."""
@@ -145,12 +148,12 @@ class Records:
         for key, (other, _) in list(self.runs.items()):
             if other is reference:
                 self.runs.pop(key, None)
-                self.changed.notify_all()
+        self.changed.notify_all()
 
     @property
     def is_quiet(self) -> bool:
         """Whether no run is under way, nor anything that goes with one."""
-        return not (self.runs or self._whole)
+        return not (list(self.runs) or self._whole)
 
     @property
     def n_left(self) -> int:
@@ -172,20 +175,17 @@ class Records:
     def ended(self, run: Stoppable, decision: Decision, options: CallOptions, wall_s: float) -> None:
         """Note what became of a run, and tell."""
         run.tally.note_decision(decision.strategy)
-        with self.changed.lock:
-            self.runs.pop(id(run), None)
-            self.tally.add(run.tally)
+        self.tally.add(run.tally)
+        self.runs.pop(id(run), None)
         tell_end(decision, options, run.tally, wall_s)
         if decision.hint is not None:
             tell_guidance("thread_safe", decision.hint, decision.fn)
-        if self.state != "open":
+        if self.state != "open":  # else nobody waits for the end of runs
             self.changed.notify_all()
 
     def snapshot(self, pool: Pool[WorkerLane]) -> SessionStatistics:
         """Return what the session has done so far; runs count once they are over."""
-        with self.changed.lock:
-            tally, queued = self.tally.copy(), self.n_left
-        return snapshot(tally, pool, queued)
+        return snapshot(self.tally, pool, self.n_left)
 
     def leave_behind(self) -> None:
         """In a forked child: forget the runs, which are the parent's."""

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import NamedTuple
 
 HEAD_START_S = 0.002  # a guess: a loop that looks at checkpoint() once a millisecond still stops by itself
-PAUSE_S = 0.05  # a guess: what an import or a log call holds back comes no later than this after it
+PAUSE_S = 0.01  # code that is nearly always in a log call still gets a hundred chances in a second of grace: a guess
 
 
 class Act(Enum):

@@ -60,7 +60,7 @@ class WorkerLane:
         self._readiness: Readiness | None = None
         self._frame: Frame | None = None  # received, not yet taken
         self._watchdog = Watchdog(worker.words, worker.interrupt)
-        self._is_stopping = False  # all that is in flight
+        self._is_broken_off = self._is_stopping = False  # what is in flight
         self._is_lost = False  # broken, or killed
         self._is_retired = False
 
@@ -171,6 +171,9 @@ class WorkerLane:
                 return self._report(frame)
             if self._is_lost:
                 raise await self._lost()
+            if self._is_broken_off:
+                self._is_broken_off = False
+                raise LaneLost([])
             readiness = self._readiness
             if readiness is None or readiness.loop is not self.loop:
                 readiness = self._move_to_loop()
@@ -276,7 +279,7 @@ class WorkerLane:
     async def abandon(self, grace_s: float) -> bool:
         """Stop what is in flight and say whether the lane may be leased again; see `Lane`."""
         self.worker.words[CANCEL] = self._epoch
-        self._is_stopping = True
+        self._is_broken_off, self._is_stopping = False, True
         stopping = Stopping(monotonic(), grace_s)
         try:
             while self.in_flight:
@@ -322,8 +325,10 @@ class WorkerLane:
         """Do nothing: a worker watches if the chunk says so when it is sent."""
 
     def break_off(self) -> None:
-        """End the worker: `receive` then tells of its death."""
-        self.worker.kill()
+        """Have `receive` raise LaneLost instead of waiting on, once; called on the event loop that leases the lane."""
+        self._is_broken_off = bool(self.in_flight)
+        if self._readiness is not None:
+            self._readiness.wake()
 
     def retire(self) -> None:
         """Let nothing more be sent; see `Lane`."""

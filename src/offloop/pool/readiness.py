@@ -7,6 +7,7 @@ far end would hide the end of the lane, so the process is watched too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import selectors
 import socket
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class Readiness:
             self._selector.modify(self._lane, selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0))
 
     async def until(self, progress: Callable[[], bool]) -> None:
-        """Call `progress` whenever there is news, until it returns True."""
+        """Call `progress` whenever there is news, until it returns True, or `wake` is called."""
         if self._is_asyncio and not self._is_registered:
             try:
                 self.loop.add_reader(self._fd, self._on_news)
@@ -58,9 +59,10 @@ class Readiness:
             except NotImplementedError:  # Windows' proactor loop
                 self._is_asyncio = False
         if not self._is_asyncio:
-            await anyio.wait_readable(self._fd)
-            while not progress():
+            with contextlib.suppress(anyio.ClosedResourceError):  # by `wake`
                 await anyio.wait_readable(self._fd)
+                while not progress():
+                    await anyio.wait_readable(self._fd)
             return
         self._progress = progress
         self._waiter = waiter = self.loop.create_future()
@@ -75,6 +77,13 @@ class Readiness:
             self._unregister()
         elif not waiter.done() and self._progress():
             waiter.set_result(None)
+
+    def wake(self) -> None:
+        """Have `until` return, though there is no news; called on its own event loop."""
+        if not self._is_asyncio:
+            anyio.notify_closing(self._fd)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _unregister(self) -> None:
         if self._is_registered:

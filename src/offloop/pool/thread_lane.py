@@ -174,7 +174,7 @@ class ThreadLane:
 
     def break_off(self) -> None:
         """Have `receive` raise LaneLost instead of waiting on, once; called on the event loop that leases the lane."""
-        self._is_broken_off = True
+        self._is_broken_off = bool(self.in_flight)
         self._arrived(self.loop)
 
     async def abandon(self, grace_s: float) -> bool:

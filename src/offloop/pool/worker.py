@@ -35,6 +35,7 @@ from ..wire.storage import Storage
 from ..worker.recycling import Recycling
 from . import semaphores
 from .death import Death, dump_from
+from .launching import close_left_open, shortage
 from .pooled import StartAgain
 from .wiring import Ends, wire
 
@@ -101,12 +102,13 @@ class Worker:
         try:
             worker = cls(wire(storage), kills, n_kills)
             worker._spawn((init, idle_timeout_s, recycling), env, nice, storage)
-        except (OSError, RuntimeError, MemoryError) as error:
-            if isinstance(error, NotImplementedError):  # a platform without semaphores
-                raise WorkerStartError(str(error)) from error
-            text = str(error) or type(error).__name__
+        except Exception as error:
+            short = shortage(error)
+            if short is None:  # not a matter of room
+                raise WorkerStartError(f"{type(error).__name__}: {error}") from error
+            text = str(short) or type(short).__name__
             # Its traceback would hold what was begun, with its descriptors.
-            raise StartAgain(lambda tries: WorkerStartError(f"{text}{_in_a_row(tries)}")) from error.with_traceback(None)
+            raise StartAgain(lambda tries: WorkerStartError(f"{text}{_in_a_row(tries)}")) from short.with_traceback(None)
         try:
             breakable(worker.kill)
             worker._greet(init is not None)
@@ -142,8 +144,9 @@ class Worker:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, masked)
             self._watch(next(iter(executor._processes.values())), executor._executor_manager_thread)
-        except BaseException:
+        except BaseException as error:
             self._bury()
+            close_left_open(error)
             raise
         finally:
             self._ends.spawned()

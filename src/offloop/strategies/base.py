@@ -317,7 +317,7 @@ class Lane(Protocol):
         ...
 
     def break_off(self) -> None:
-        """Have `receive` raise LaneLost instead of waiting on, where what is in flight can't be ended by `kill`."""
+        """Have `receive` raise LaneLost instead of waiting on, once, so that its caller can `abandon` what is in flight."""
         ...
 
     def retire(self) -> None:

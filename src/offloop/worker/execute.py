@@ -141,7 +141,7 @@ def execute(
             try:
                 if tiny:
                     tiny = min(tiny, end - index)
-                    _execute_tiny(called, calls, values, words if task.in_worker else None, base + index, tiny)
+                    _execute_tiny(fn, calls, values, words if task.in_worker else None, base + index, tiny)
                     value = values.pop()
                 else:
                     if is_timed:
@@ -192,7 +192,8 @@ def _execute_tiny(
     """Execute up to `count` items that take about a microsecond each, with next to nothing between them.
 
     A worker still notes each item on its status page, so that a crash is pinned to it: 30 ns. Every 128 items the clock is
-    looked at, in case the next ones are not like the last.
+    looked at, in case the next ones are not like the last. What is written in C has no frame of its own here, so that it can't
+    be interrupted: should an item turn out long after all, its worker is killed.
     """
     append = values.append
     ends = monotonic_ns() + 2 * _TINY_NS

@@ -8,7 +8,8 @@ interrupt never hits another item. Held back, to be tried again by whoever wants
   apart there is torn for all that follows;
 - within `shield`;
 - while an item that looks at `checkpoint` or `is_cancelled` is given time to do so, and once `is_cancelled` has told it;
-- while an interrupt is being handled: ``finally`` and ``except`` blocks run to their end.
+- while an interrupt is being handled, or an object or a generator is cleaned up: ``finally`` and ``except`` blocks and
+  ``__del__`` run to their end, and nothing is raised where nobody would hear it.
 
 SIGURG is the signal: nobody else uses it, and where it comes too early or too late the default is to ignore it.
 """
@@ -31,8 +32,8 @@ _HELD_BACK = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib_ext
 # What calls user code for us, and holds nothing: to leave it costs the item, which is to be left.
 _TRANSPARENT = frozenset({"offloop.worker.rows", "offloop.deciding.seeding", "offloop.functions", __name__})
 
-# So many interrupts are held back from an item that looks by itself, which comes to 60 ms; see deciding/stopping.py. A guess.
-_LOOKING_HOLDS = 5
+# So many interrupts are held back from an item that looks by itself, which comes to 50 ms; see deciding/stopping.py. A guess.
+_LOOKING_HOLDS = 6
 
 _executing: set[Any] = set()  # code of ours that calls fn
 
@@ -51,8 +52,8 @@ def interruptible(fn: Callable[..., Any]) -> Callable[..., Any]:
     if isinstance(fn, FunctionType | MethodType):
         return fn
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return fn(*args, **kwargs)
+    def call(*args: Any) -> Any:
+        return fn(*args)
 
     return call
 
@@ -65,18 +66,20 @@ def _may_raise_in(frame: FrameType | None) -> bool:
             return is_users
         is_users = True
         name = frame.f_globals.get("__name__")
+        if frame.f_code.co_name == "__del__":
+            return False
         if isinstance(name, str) and name.partition(".")[0] in _HELD_BACK and name not in _TRANSPARENT:
             return False
         frame = frame.f_back
     return False
 
 
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether an exception is an interrupt, or was raised while one was handled."""
+def _cleans_up(error: BaseException | None) -> bool:
+    """Whether who handles this exception is cleaning up after an interrupt, or a generator after itself."""
     for _ in range(100):  # a chain may be a ring
         if error is None:
             return False
-        if isinstance(error, TaskCancelled):
+        if isinstance(error, TaskCancelled | GeneratorExit):
             return True
         error = error.__context__
     return False
@@ -109,9 +112,10 @@ class Guard:
 
     def open(self, words: memoryview, epoch: int) -> None:
         """Begin a chunk: from now on until `shut` user code may be interrupted."""
-        self.was_interrupted = False
+        self._words, self._epoch = words, epoch
+        self.n_shields = self._n_held = 0
+        self.looks = self.is_told = self.was_interrupted = False
         self._n_threads = threading.active_count()
-        self.reopen(words, epoch)
 
     def reopen(self, words: memoryview, epoch: int) -> None:
         """Go on with it after `shut`."""
@@ -131,7 +135,7 @@ class Guard:
         """Raise where the signal comes and is wanted; called in the main thread."""
 
         def on_signal(number: int, frame: FrameType | None) -> None:
-            if self._is_wanted() and _may_raise_in(frame) and not _is_interrupt(sys.exc_info()[1]):
+            if self._is_wanted() and _may_raise_in(frame) and not _cleans_up(sys.exc_info()[1]):
                 self.was_interrupted = True
                 raise TaskCancelled
 
@@ -206,7 +210,7 @@ class ThreadGuard(Guard):
                 return
             handled = sys._current_exceptions().get(self._thread)
             error = handled[1] if isinstance(handled, tuple) else handled  # before Python 3.12 with type and traceback
-            if _may_raise_in(sys._current_frames().get(self._thread)) and not _is_interrupt(error):
+            if _may_raise_in(sys._current_frames().get(self._thread)) and not _cleans_up(error):
                 self.was_interrupted = True
                 _raise_in(self._thread, TaskCancelled)
 

@@ -145,7 +145,7 @@ class Worker:
         self._channel = channel
         self._words = words
         self._state = state
-        self._recycling = recycling
+        self._recycling, self._is_limited = recycling, any(recycling)
         self._guard = Guard()
         self._guard.install()
         self._functions: dict[bytes, bytes] = {}  # by digest; the parent drives what is kept
@@ -227,13 +227,14 @@ class Worker:
                     budget_ns=header.duration_ns,
                     task=Task(self._words, header.epoch, self._state, True, self._guard),
                     emit=self,
-                    most=self._recycling.items_left(self._words[status_page.DONE]),
+                    most=self._recycling.items_left(self._words[status_page.DONE]) if self._is_limited else None,
                     watch=GilWatch() if header.flags & Flag.WATCH else None,
                 )
         finally:
             _flush_output()
-        done = self._words[status_page.DONE]
-        self._words[status_page.SPENT] = self._guard.damage() or self._recycling.spent(done)
+        if self._guard.was_interrupted or self._is_limited:
+            spent = self._recycling.spent(self._words[status_page.DONE])
+            self._words[status_page.SPENT] = self._guard.damage() or spent
         self._finish(rest)
 
     def _note(self, phase: int) -> None:
@@ -308,7 +309,7 @@ class Worker:
 
     def values(self, start: int, values: list[Any], elapsed_ns: int, flags: int = 0) -> None:
         """Send what consecutive items returned: together where that is plain, else each in bytes of its own."""
-        if not flags & Flag.LAST:
+        if self._is_limited and not flags & Flag.LAST:
             self._words[status_page.SPENT] = self._recycling.spent(0)
         if is_plain(values):
             self._send(dumps_plain(values), start, len(values), elapsed_ns, flags | Flag.PLAIN)
