@@ -9,8 +9,9 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from pathlib import Path
 
-from offloop import events
+from offloop import errors, events
 from offloop.events import Event
+from offloop.explaining import Explained
 from offloop.inner_threads import JOBLIB_CORES, THREAD_VARIABLES
 from offloop.model import Decision, Described, Reason, Strategy
 from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, CallOptions
@@ -19,6 +20,39 @@ from offloop.sensing.host import _CI_VARIABLES
 from offloop.settings import ParallelConfig
 
 REFERENCE = Path(__file__).parent / "reference"
+# One or more of each error that is raised: what it says is shown on its page.
+SAMPLES: tuple[Explained, ...] = (
+    errors.SettingError("workers", 0, "no work can be done with none; write strategy=\"serial\" for none at all."),
+    errors.SettingTypeError("worker", 2, "no such setting; did you mean workers?"),
+    errors.AsyncFunctionError("app.score (app.py:42)"),
+    errors.UnpicklableFunction("the function", "fn.client._lock", "_thread.lock", "app.score (app.py:42)"),
+    errors.UnpicklableItem("items[17]", "items[17].client._lock", "_thread.lock", "app.score (app.py:42)"),
+    errors.UnpicklableResult("results[17]", "results[17]['rows']", "generator", "app.score (app.py:42)"),
+    errors.PayloadTooLarge(8_000_000_000, 3_200_000_000),
+    errors.WorkerStartError("OSError: [Errno 11] Resource temporarily unavailable"),
+    errors.WorkerInitError("app.load_model", "FileNotFoundError: [Errno 2] No such file or directory: 'model.bin'"),
+    errors.WorkerCrashed(17, 17, -9, "app.score (app.py:42)"),
+    errors.WorkerCrashed(
+        17,
+        17,
+        -11,
+        "app.score (app.py:42)",
+        dump="""Fatal Python error: Segmentation fault
+
+Current thread 0x00007f03919dcb80 (most recent call first):
+  File "/srv/app.py", line 44 in score
+""",
+    ),
+    errors.WorkerCrashed(17, 17, 3, "app.score (app.py:42)"),
+    errors.ItemTimeout(17, 2.0, 2.031, "app.score (app.py:42)"),
+    errors.BatchLengthError("app.predict (app.py:60)", 256, 1),
+    errors.BatchTypeError("app.predict (app.py:60)", "ndarray and list", "for which there is no common way"),
+    errors.ItemError(17, "SystemExit", "1", "which would end the caller's own loop or coroutine, so it arrives as this"),
+    errors.SessionClosedError("closed"),
+    errors.SessionClosedError("draining"),
+    errors.TaskCancelled(),
+)
+NAMED_APART = {"timeout_s": "item_timeout_s"}  # an option whose field in CallOptions has the name that others know it by
 NOTE = "<!-- Written by docs/generate_reference.py from the docstrings: change those. -->"
 
 
@@ -26,6 +60,7 @@ def pages() -> dict[str, str]:
     """Return the text of every page by its file's name."""
     made = {
         "environment.md": environment_page(),
+        "errors.md": errors_page(),
         "events.md": events_page(),
         "reasons.md": reasons_page(),
         "settings.md": settings_page(),
@@ -33,9 +68,9 @@ def pages() -> dict[str, str]:
     return {name: f"{NOTE}\n\n{text.strip()}\n" for name, text in made.items()}
 
 
-def attributes(kind: type) -> dict[str, str]:
-    """Return what the ``Attributes:`` of a class's docstring say of each, as Markdown."""
-    _, _, section = (inspect.getdoc(kind) or "").partition("Attributes:\n")
+def attributes(kind: type, section_name: str = "Attributes") -> dict[str, str]:
+    """Return what the ``Attributes:`` of a class's docstring say of each, or another such section, as Markdown."""
+    _, _, section = (inspect.getdoc(kind) or "").partition(f"{section_name}:\n")
     said: dict[str, str] = {}
     name = ""
     for line in section.splitlines():
@@ -49,8 +84,8 @@ def attributes(kind: type) -> dict[str, str]:
     return {name: markdown(text) for name, text in said.items()}
 
 
-def summary(kind: type) -> str:
-    """Return the first paragraph of a class's docstring, as Markdown."""
+def summary(kind: type | property) -> str:
+    """Return the first paragraph of the docstring of a class or property, as Markdown."""
     return markdown(" ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split()))
 
 
@@ -193,6 +228,58 @@ Level {level}. {summary(kind)}
 """
 
 
+def error_kinds() -> list[type[Explained]]:
+    """Return every class of errors, in the order in which they are written."""
+    return [kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__module__ == errors.__name__]
+
+
+def errors_page() -> str:
+    """Return the page of errors."""
+    overview = table(
+        ("code", "error", "is also a", "when"),
+        (
+            (f"[{code(kind.code)}](#{kind.code})", code(kind.__name__), standard_bases(kind), summary(kind))
+            for kind in error_kinds()
+        ),
+    )
+    return f"""
+# Errors
+
+What fn raises arrives as itself, with its item's index and the worker's traceback in its notes. An error of offloop's
+own says what happened and its code in the first line, and below that, as far as it is known, where, in which function,
+the likely cause and what to do. The code is its attribute `code` and never changes. No argument's value is ever told,
+a setting's is. Every error survives pickling.
+
+{overview}
+
+{"".join(map(error_section, error_kinds()))}
+"""
+
+
+def standard_bases(kind: type) -> str:
+    """Return which of Python's own classes an error also is, as code; not the one that all are."""
+    ours = [above for above in kind.__mro__ if above.__module__ == errors.__name__]
+    bases = [base.__name__ for above in ours for base in above.__bases__ if base.__module__ == "builtins"]
+    return ", ".join(code(name) for name in bases if name != "Exception")
+
+
+def error_section(kind: type[Explained]) -> str:
+    """Return what the page says of one error."""
+    told, _, _ = (inspect.getdoc(kind) or "").partition("Args:\n")
+    bases = " and ".join(code(base.__name__) for base in kind.__bases__ if issubclass(base, BaseException))
+    said = {name: text for base in reversed(kind.__mro__) for name, text in attributes(base, "Args").items()}
+    said |= {name: summary(member) for name, member in vars(kind).items() if isinstance(member, property)}
+    fields = table(("field", "meaning"), ((code(name), text) for name, text in said.items())) if said else ""
+    samples = [f"{kind.__module__}.{kind.__name__}: {sample}" for sample in SAMPLES if type(sample) is kind]
+    below = ", ".join(f"[{code(under.__name__)}](#{under.code})" for under in kind.__subclasses__())
+    shown = "```text\n" + "\n\n".join(samples) + "\n```" if samples else f"Not raised itself; what is: {below}."
+    return "\n\n".join(
+        part
+        for part in (f"## {kind.code}", f"{code(kind.__name__)}, a kind of {bases}.", markdown(told.strip()), fields, shown)
+        if part
+    ) + "\n\n"
+
+
 def calls_with(option: str) -> str:
     """Return which calls have an option."""
     kinds = {"`run`": RUN_OPTIONS, "`run_parallel`": MAP_OPTIONS, "`run_batches`": BATCH_OPTIONS}
@@ -204,6 +291,7 @@ def settings_page() -> str:
     """Return the page of a session's settings and a call's options."""
     settings = attributes(ParallelConfig)
     options = attributes(CallOptions)
+    options |= {name: f"What {code(field)} is of the others." for name, field in NAMED_APART.items()}
     variable_of = {variable.setting: name for name, variable in VARIABLES.items()}
     of_session = table(
         ("setting", "default", "variable", "meaning"),
@@ -218,7 +306,7 @@ def settings_page() -> str:
             (
                 code(name),
                 calls_with(name),
-                "the session's" if name in settings else default_of(CallOptions, name),
+                "the session's" if name in settings else default_of(CallOptions, NAMED_APART.get(name, name)),
                 text,
             )
             for name, text in options.items()

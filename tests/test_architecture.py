@@ -36,7 +36,7 @@ class Room(NamedTuple):
 
 
 ROOMS = {
-    "vocabulary": Room(0, ("errors", "explaining", "endings", "model", "checks", "settings", "options", "events", "inner_threads")),
+    "vocabulary": Room(0, ("errors", "explaining", "endings", "model", "checks", "settings", "options", "events", "inner_threads", "forking")),
     "deciding": Room(1, ("deciding.*",)),
     "sensing": Room(2, ("sensing.*",)),
     "wire": Room(2, ("wire.*",)),

@@ -10,8 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from offloop import events
+from offloop import errors, events
 from offloop.events import Event
+from offloop.explaining import Explained
 from offloop.model import Reason, Strategy
 from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS
 from offloop.sensing.environment import VARIABLES
@@ -20,6 +21,8 @@ from offloop.settings import ParallelConfig
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 KINDS = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event]
+
+ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__module__ == errors.__name__]
 
 
 def load() -> ModuleType:
@@ -75,6 +78,20 @@ def test_every_event_has_its_section() -> None:
     sections = re.findall(r"^## (\S+): (\w+)\n\nLevel (\w+)\.", PAGES["events.md"], re.MULTILINE)
     levels = {20: "info", 30: "warning"}
     assert sections == [(kind.event, kind.__name__, levels[kind.level]) for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_has_its_section(kind: type[Explained]) -> None:
+    """Every error stands on its page under its code, with each field, and what it says, or what is raised in its place."""
+    assert f"[`{kind.code}`](#{kind.code}) | `{kind.__name__}` |" in PAGES["errors.md"]
+    section = PAGES["errors.md"].partition(f"\n## {kind.code}\n")[2].partition("\n## ")[0]
+    assert section.startswith(f"\n`{kind.__name__}`, a kind of ")
+    told = [f"```text\n{kind.__module__}.{kind.__name__}: ", f"[{kind.code}]\n"]
+    if kind.__name__ in ("OffloopError", "UnpicklableError", "WorkerError"):
+        told = [f"[`{under.__name__}`](#{under.code})" for under in kind.__subclasses__()]
+    assert [text for text in told if text not in section] == []
+    sample = next((sample for sample in SCRIPT.SAMPLES if type(sample) is kind), None)
+    assert set(vars(sample) if sample else ()) <= {row[0].strip("`") for row in rows_of(section)}
 
 
 def test_docstrings_are_read_as_they_are_written() -> None:

@@ -26,6 +26,8 @@ from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refu
 from .tally import Tally
 from .wire.status_page import LOADING, UNPACKING
 
+_N_STUCK = 3  # workers that don't begin: a guess
+
 Sink = Callable[[Outcomes], None]
 FallBack = Callable[[Reason, BaseException, int | None], None]
 
@@ -81,7 +83,7 @@ class Accounts:
         self._job, self._options, self._queue, self._sink = job, options, queue, sink
         self._may_stay, self._fell_back = may_stay, fell_back
         self._has_fallen_back = False
-        self._n_lost_loading = 0  # workers that died as they loaded the function
+        self._n_lost_early = 0  # workers that ended, or got stuck, before they came to an item
         self._changed, self.over = changed, over
 
     @property
@@ -161,15 +163,14 @@ class Accounts:
 
     def _go_on(self, chunk: Chunk) -> None:
         """Queue what a chunk that was cut short has left; an item whose time was over fails."""
-        start = chunk.start + chunk.done
-        if (expired := chunk.expired) is None:
-            self._queue.put_back(chunk.part(start, chunk.end))
-        elif expired.begun == start or (expired.begun == UNPACKING and len(chunk.items) == 1):
+        start, expired = chunk.start + chunk.done, chunk.expired
+        is_unpacking = expired is not None and expired.begun == UNPACKING and not chunk.done
+        if is_unpacking and len(chunk.items) > 1:
+            self.split(chunk)
+        elif is_unpacking or (expired is not None and expired.begun == start):
             if start + 1 < chunk.end:
                 self._queue.put_back(chunk.part(start + 1, chunk.end))
             self._time_out(chunk, start, start + 1, is_killed=False)
-        elif expired.begun == UNPACKING:
-            self.split(chunk)
         else:
             self._queue.put_back(chunk.part(start, chunk.end))
 
@@ -275,7 +276,7 @@ class Accounts:
             is_expired = chunk.expired is not None
             if begun is not None and not is_expired:
                 self._note_death(lost, begun)
-            if begun == LOADING and self._is_function_lost(chunk, lost):
+            if (begun == LOADING or (begun is None and is_expired)) and self._is_function_lost(chunk, lost, begun):
                 return
             plan = recover(
                 start=chunk.start + chunk.done,
@@ -301,10 +302,14 @@ class Accounts:
         self._may_stay = False  # a function that kills its worker must not run here
         tell_death(self._job.name, lost.exit_code, begun, lost.cause)
 
-    def _is_function_lost(self, chunk: Chunk, lost: LaneLost) -> bool:
-        """Whether workers end, or get stuck, as they load the function, as often as an item's may: the run ends with that."""
-        self._n_lost_loading += 1
-        if self._n_lost_loading <= self._options.retries:
+    def _is_function_lost(self, chunk: Chunk, lost: LaneLost, begun: int | None) -> bool:
+        """Whether workers end, or get stuck, before they come to an item, too often: the run ends with that.
+
+        As they load the function no more of them may than under an item; before that nobody is to blame, so they may a few
+        times more.
+        """
+        self._n_lost_early += 1
+        if self._n_lost_early <= self._options.retries + (_N_STUCK if begun is None else 0):
             return False
         if chunk.expired is None or chunk.limit is None:
             self.fail(self._crash(chunk.start, chunk.end - 1, lost))

@@ -172,7 +172,7 @@ class Errand:
         error: What has ended it.
     """
 
-    __slots__ = ("_grace_s", "_lane", "_may_fail", "error", "held", "lost", "others", "reports", "stall_s")
+    __slots__ = ("_grace_s", "_lane", "_may_fail", "_scope", "error", "held", "lost", "others", "reports", "stall_s")
 
     n_lanes = 1
 
@@ -186,25 +186,37 @@ class Errand:
         self._may_fail = options.on_error != "raise"
         self._grace_s = options.grace_s
         self._lane: Lane | None = None
+        self._scope: anyio.CancelScope | None = None
 
     def stop(self, error: Exception) -> None:
         """End it with this error, from its own event loop."""
         self.error = error
         if self._lane is not None:
             self._lane.break_off()
+        elif self._scope is not None:
+            self._scope.cancel()
 
     async def execute(self, backend: Backend, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Execute a chunk in this process for about `budget_s` seconds (0: no limit); the first failure may end it."""
+        if backend.n_idle:
+            await self._execute(backend, job, chunk, budget_s)
+        else:
+            with anyio.CancelScope() as self._scope:  # so that `stop` reaches it while it waits in line
+                await self._execute(backend, job, chunk, budget_s)
+        if self.error is not None:
+            raise self.error
+
+    async def _execute(self, backend: Backend, job: Job, chunk: Chunk, budget_s: float) -> None:
         async with backend.lease(self._grace_s, job, chunk, budget_s) as lane:
             self._lane = lane
             try:
                 self.reports.append((chunk, await lane.receive()))
+                if lane.in_flight:  # rarely: most are told of in one report
+                    await self._follow(lane)
             except LaneLost:  # by `stop`
                 pass
-            if lane.in_flight:  # rarely: most are told of in one report
-                await self._follow(lane)
-        if self.error is not None:
-            raise self.error
+            finally:
+                self._lane = None  # its end is not to be broken off
 
     async def execute_patiently(
         self, backend: Backend, job: Job, chunks: list[Chunk], budget_s: float, patience_s: float
@@ -224,21 +236,25 @@ class Errand:
                     self._lane.send(job, chunk, budget_s)
                     await self._follow(self._lane)
             lane = self._lane
-            if lane is None:
-                return
-            self.stall_s = monotonic() - begun - first_look_s
-            if lane.in_flight and self._goes_on:
-                lane.in_flight[0].is_watched = True
-                lane.watch()
-                if self.stall_s < patience_s:
-                    with anyio.move_on_after(patience_s):
-                        await self._follow(lane)
-            if lane.in_flight and self._goes_on:
-                self.others = lane.in_flight[0].take_others()
-                stack.pop_all()
-                self.held = lease, lane
+            if lane is not None:
+                stack.callback(setattr, self, "_lane", None)  # its end is not to be broken off
+                self.stall_s = monotonic() - begun - first_look_s
+                await self._look_again(lane, patience_s)
+                if lane.in_flight and self._goes_on:
+                    self.others = lane.in_flight[0].take_others()
+                    stack.pop_all()
+                    self.held, self._lane = (lease, lane), None
         if self.error is not None:
             raise self.error
+
+    async def _look_again(self, lane: Lane, patience_s: float) -> None:
+        """Wait a little longer for what is under way, watching the GIL."""
+        if lane.in_flight and self._goes_on:
+            lane.in_flight[0].is_watched = True
+            lane.watch()
+            if self.stall_s < patience_s:
+                with anyio.move_on_after(patience_s):
+                    await self._follow(lane)
 
     @property
     def _goes_on(self) -> bool:

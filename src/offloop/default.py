@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from .forking import in_forked_child
 from .session import ParallelSession
 
 _lock = threading.Lock()
@@ -61,12 +61,9 @@ else:
         return await default_session().run_batches(fn, X, *others, **options)
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     global _session, _lock
     _lock = threading.Lock()
     _session = None  # its workers are the parent's
     _closing.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import NamedTuple
 
+_OURS = "/offloop/worker/execute.py"
 _MAX_STACK_LINES = 20  # deep enough for the call that crashed and who called it
 
 
@@ -88,7 +89,7 @@ def crashed_stack(dump: str) -> str:
     head = lines[: min(starts[0], 1)]
     stack = lines[starts[0] : starts[0] + 1]
     for line in lines[starts[0] + 1 :]:
-        if not line.startswith("  "):  # another thread, or the list of extension modules
+        if not line.startswith("  ") or _OURS in line:  # another thread, or what called the function
             break
         stack.append(line)
     n_more = len(head) + len(stack) - _MAX_STACK_LINES

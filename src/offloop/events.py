@@ -219,7 +219,8 @@ class ItemTimedOut(Event):
         item: Index of the item; 0 for a single call.
         age_s: Seconds that it had executed.
         limit_s: Seconds that it was allowed.
-        is_killed: Whether its worker had to be killed for that, since it did not stop within ``grace_s``.
+        is_killed: Whether its worker had to be killed for that, or its thread to be abandoned, since it did not stop
+            within ``grace_s``.
     """
 
     event: ClassVar[str] = "item.timed_out"

@@ -125,6 +125,8 @@ class Lifetime:
 
     async def _end(self) -> None:
         """Stop what is under way, then free all that the session holds."""
+        for backend in (self._processes, self._threads):
+            backend.pool.refuse()
         grace_s = self._stop_runs()
         with anyio.move_on_after(grace_s + _MARGIN_S):  # not for ever: an event loop may have stalled
             await self._records.changed.wait_for(lambda: not self._records.runs)

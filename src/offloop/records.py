@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from anyio.lowlevel import current_token
 
 from .errors import SessionClosedError
 from .events import WorkersCapped
+from .forking import in_forked_child
 from .model import Decision, SessionStatistics
 from .options import CallOptions
 from .pool.condition import Condition
@@ -197,10 +197,7 @@ class Records:
 _books: weakref.WeakSet[Records] = weakref.WeakSet()
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     for records in list(_books):
         records.leave_behind()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

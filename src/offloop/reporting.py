@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .errors import UnpicklableError, WorkerCrashed
+from .endings import signal_name
+from .errors import UnpicklableError
 from .events import Guidance, ItemRetried, ItemTimedOut, RunDecided, RunFellBack, RunFinished, WorkerDied
 from .model import Decision, Reason, SessionStatistics, Strategy
 from .options import CallOptions
@@ -145,8 +146,7 @@ def tell_end(decision: Decision, options: CallOptions, tally: Tally, wall_s: flo
 def tell_death(function: str, exit_code: int | None, begun: int, cause: str) -> None:
     """Tell of a worker that died under work; `begun` as the status page had it."""
     item = None if begun & PACKED else begun
-    signal = WorkerCrashed(0, 0, exit_code, function).signal
-    emit(WorkerDied(fn=function, exit_code=exit_code, signal=signal, item=item, cause=cause))
+    emit(WorkerDied(fn=function, exit_code=exit_code, signal=signal_name(exit_code), item=item, cause=cause))
 
 
 def tell_timeout(function: str, index: int, age_s: float, limit_s: float, *, is_killed: bool) -> None:

@@ -44,7 +44,8 @@ class ParallelSession(Lifetime):
     async def run(self, fn: Callable[[*Ts], R], *args: *Ts, **options: Unpack[RunOptions]) -> R:
         """Call ``fn(*args)`` off the loop and return what it returns.
 
-        Cancelling stops the call: it ends at its next `checkpoint`, else its worker is killed after ``grace_s``.
+        Cancelling stops the call, and returns when it has stopped: it ends at its next `checkpoint`, else it is interrupted,
+        and where that doesn't help its worker is killed after ``grace_s``.
 
         Args:
             fn: A plain function; keyword arguments by `functools.partial` or `call`.
@@ -59,6 +60,7 @@ class ParallelSession(Lifetime):
             AsyncFunctionError: fn is async.
             UnpicklableError: fn, an argument or the result can't travel.
             WorkerCrashed: Its worker died, more often than ``retries`` allows.
+            ItemTimeout: It executed for longer than ``timeout_s``.
             SessionClosedError: The session isn't open.
         """
         self._records.check_open()
@@ -114,8 +116,8 @@ class ParallelSession(Lifetime):
     async def run_parallel(self, fn: Any, items: Any, **options: Any) -> Any:
         """Call ``fn(item)`` for every item and return the results in the order of the items.
 
-        Cancelling stops the work and returns when it has stopped: items end at their next `checkpoint`, else their
-        worker is killed after ``grace_s``.
+        Cancelling stops the work and returns when it has stopped: items end at their next `checkpoint`, else they are
+        interrupted, and where that doesn't help their worker is killed after ``grace_s``.
 
         Args:
             fn: A plain function of one item (`star` for several arguments); with ``seed``, of an item and ``rng=``.
@@ -135,6 +137,7 @@ class ParallelSession(Lifetime):
             AsyncFunctionError: fn is async.
             UnpicklableError: fn, an item or a result can't travel.
             WorkerCrashed: An item's worker died, more often than ``retries`` allows.
+            ItemTimeout: An item executed for longer than ``item_timeout_s``.
             SessionClosedError: The session isn't open.
         """
         self._records.check_open()

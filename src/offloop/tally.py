@@ -45,7 +45,7 @@ class Tally:
         self.busy_s = self.capacity_s = 0.0
         self.decisions: dict[Strategy, int] = {}  # no Counter: making one takes a microsecond, and every call has two
         self.fallbacks: dict[Reason, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a run that is collected ends its books wherever Python allocates memory, in here too
 
     @property
     def done(self) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable
 
 from .errors import SettingTypeError
 from .events import Event, ItemAbandoned, WorkerKilled, WorkerRetired, WorkerStarted
+from .forking import in_forked_child
 
 Sink = Callable[[Event], object]
 
@@ -143,10 +143,7 @@ def _replace(change: Callable[[tuple[_Registered, ...]], tuple[_Registered, ...]
         _sinks = change(_sinks)
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.Lock()  # another thread of the parent may have held it
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

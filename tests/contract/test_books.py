@@ -40,6 +40,7 @@ def adds_up(event: Any) -> bool:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.fault(40)
 async def test_a_raising_sink_changes_nothing(session: offloop.ParallelSession, strategy: Any) -> None:
     """Whatever a sink does on whatever event, results and errors are the same, and other sinks hear of it."""
     seen: list[str] = []

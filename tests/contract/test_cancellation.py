@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,123 @@ async def test_an_except_clause_does_not_swallow_a_cancellation(
     took = await cancel_once_begun(path, session.run, w.swallow_exceptions, path, grace_s=5.0)
     assert took < 4.0
     assert w.lines(Path(f"{path}.stopped")) == w.lines(Path(f"{path}.began"))
+
+
+def loop_in_python(path: str) -> None:
+    """Say that it began, never end, and say that it was stopped."""
+    w.append(f"{path}.began", os.getpid())
+    try:
+        while True:
+            try:
+                sum(range(10))
+            except Exception:
+                continue
+    finally:
+        w.append(f"{path}.stopped", os.getpid())
+
+
+async def test_a_loop_that_never_looks_is_interrupted(session: offloop.ParallelSession, tmp_path: Path) -> None:
+    """Plain Python code is stopped wherever it executes, its `finally` runs, and its worker stays."""
+    path = f"{tmp_path}/run"
+    before = session.statistics().workers
+    took = await cancel_once_begun(path, session.run, loop_in_python, path, grace_s=20.0)
+    assert took < 15.0
+    assert w.lines(Path(f"{path}.began")) == w.lines(Path(f"{path}.stopped"))
+    assert sorted(session.statistics().workers) == sorted(before)
+    assert await session.run(w.double, 2) == 4
+
+
+async def test_a_map_that_never_looks_is_interrupted(session: offloop.ParallelSession, tmp_path: Path) -> None:
+    """All items under way are interrupted, none begins after, and the workers stay."""
+    path = f"{tmp_path}/run"
+    before = session.statistics().workers
+    took = await cancel_once_begun(path, session.run_parallel, loop_in_python, [path] * 50, chunk_size=5, grace_s=20.0)
+    assert took < 15.0
+    began = w.lines(Path(f"{path}.began"))
+    assert sorted(began) == sorted(w.lines(Path(f"{path}.stopped")))
+    assert sorted(session.statistics().workers) == sorted(before)
+    assert await session.run_parallel(w.double, range(100)) == list(range(0, 200, 2))
+    assert w.lines(Path(f"{path}.began")) == began
+
+
+async def test_a_sleep_is_interrupted(workers: offloop.ParallelSession, tmp_path: Path) -> None:
+    """A worker that waits for the system is stopped at once, and stays."""
+    path = f"{tmp_path}/run"
+    before = workers.statistics().workers
+
+    def work() -> None:
+        w.append(f"{path}.began", 1)
+        time.sleep(60)
+
+    assert await cancel_once_begun(path, workers.run, work, grace_s=20.0) < 15.0
+    assert workers.statistics().workers == before
+
+
+async def test_an_interrupt_that_is_swallowed_comes_again(session: offloop.ParallelSession, tmp_path: Path) -> None:
+    """Code that takes an interrupt for a failure of its own is interrupted again."""
+    path = f"{tmp_path}/run"
+
+    def work() -> None:
+        w.append(f"{path}.began", 1)
+        for _ in range(3):
+            with suppress(BaseException):
+                while True:
+                    pass
+        w.append(f"{path}.swallowed", 1)
+        while True:
+            pass
+
+    assert await cancel_once_begun(path, session.run, work, grace_s=20.0) < 15.0
+    assert len(w.lines(Path(f"{path}.swallowed"))) == 1
+    assert await session.run(w.double, 2) == 4
+
+
+async def test_a_shielded_block_is_finished(session: offloop.ParallelSession, tmp_path: Path) -> None:
+    """What an item does within a shield it does to the end; then it is stopped."""
+    path = f"{tmp_path}/run"
+
+    def work() -> None:
+        with offloop.shield():
+            w.append(f"{path}.began", 1)
+            while not offloop.is_cancelled():
+                offloop.checkpoint()
+            w.spin(0.1)
+            w.append(f"{path}.done", 1)
+        w.append(f"{path}.behind", 1)
+
+    assert await cancel_once_begun(path, session.run, work, grace_s=20.0) < 15.0
+    assert len(w.lines(Path(f"{path}.done"))) == 1
+    assert w.lines(Path(f"{path}.behind")) == []
+    assert await session.run(w.double, 2) == 4
+
+
+async def test_a_shield_does_not_outlast_the_grace(anyio_backend: object, tmp_path: Path) -> None:
+    """A worker whose item hides behind a shield for longer than its grace is killed like any other."""
+    path = f"{tmp_path}/run"
+
+    def work() -> None:
+        with offloop.shield():
+            w.loop_deaf(path)
+
+    async with offloop.ParallelSession(strategy="processes", workers=1) as session:
+        took = await cancel_once_begun(path, session.run, work, grace_s=GRACE_S)
+        assert GRACE_S * 0.5 < took < GRACE_S + MARGIN_S
+        assert await session.run(w.double, 2) == 4
+
+
+async def test_an_item_that_was_told_is_left_to_finish(session: offloop.ParallelSession, tmp_path: Path) -> None:
+    """An item that is_cancelled has told is not interrupted in what it does then, within its grace."""
+    path = f"{tmp_path}/run"
+
+    def work() -> None:
+        w.append(f"{path}.began", 1)
+        while not offloop.is_cancelled():
+            pass
+        w.spin(0.3)
+        w.append(f"{path}.finished", 1)
+
+    assert await cancel_once_begun(path, session.run, work, grace_s=20.0) < 15.0
+    assert len(w.lines(Path(f"{path}.finished"))) == 1
 
 
 async def test_checkpoint_outside_of_a_run_does_nothing(anyio_backend: object) -> None:

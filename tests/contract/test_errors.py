@@ -87,6 +87,7 @@ async def test_collect_puts_failures_in_place_of_results(session: offloop.Parall
 
 
 @pytest.mark.parametrize("name", NOT_RAISABLE)
+@pytest.mark.fault(6)
 async def test_what_would_end_the_callers_loop_arrives_as_an_item_error(
     session: offloop.ParallelSession, name: str
 ) -> None:
@@ -100,12 +101,14 @@ async def test_what_would_end_the_callers_loop_arrives_as_an_item_error(
 
 
 @pytest.mark.parametrize("name", NOT_RAISABLE)
+@pytest.mark.fault(6)
 async def test_a_single_call_is_safe_from_them_too(session: offloop.ParallelSession, name: str) -> None:
     """A call that ends in sys.exit and its like raises an ItemError."""
     with anyio.fail_after(10), pytest.raises(offloop.ItemError, match=name):
         await session.run(w.raise_named, name)
 
 
+@pytest.mark.fault(6)
 async def test_innocent_items_survive_them(session: offloop.ParallelSession) -> None:
     """No item is lost to its neighbour's sys.exit or StopIteration."""
     names = ["a", *NOT_RAISABLE, "b", "OwnInit", "HoldsLock", "BadText", "c"]
@@ -114,6 +117,7 @@ async def test_innocent_items_survive_them(session: offloop.ParallelSession) -> 
     assert all(isinstance(r, Exception) for r in results if not isinstance(r, str))
 
 
+@pytest.mark.fault(19)
 async def test_an_exception_with_an_init_of_its_own_arrives_as_itself(session: offloop.ParallelSession) -> None:
     """A class that can't be called with its args is rebuilt with its attributes all the same."""
     with pytest.raises(w.OwnInit, match="code 7: seven") as caught:
@@ -121,6 +125,7 @@ async def test_an_exception_with_an_init_of_its_own_arrives_as_itself(session: o
     assert (caught.value.code, caught.value.detail) == (7, "seven")
 
 
+@pytest.mark.fault(18)
 async def test_an_unpicklable_exception_tells_type_text_and_traceback(session: offloop.ParallelSession) -> None:
     """An exception that can't travel is told of in full."""
     with pytest.raises((w.HoldsLock, offloop.ItemError)) as caught:
@@ -132,6 +137,7 @@ async def test_an_unpicklable_exception_tells_type_text_and_traceback(session: o
     assert failing_line(caught.value) == 'raise HoldsLock("it holds a lock")'
 
 
+@pytest.mark.fault(18)
 async def test_an_exception_without_a_text_arrives(session: offloop.ParallelSession) -> None:
     """A broken __str__ harms nothing."""
     with pytest.raises(w.BadText):

@@ -67,18 +67,21 @@ async def assert_faithful(workers: offloop.ParallelSession, thing: Any) -> None:
 
 
 @cases(f.ARRAYS, TWO)
+@pytest.mark.fault(61, 64)
 async def test_arrays(workers: offloop.ParallelSession, make: f.Maker, n_bytes: int) -> None:
     """An array arrives with its type, dtype, shape, order, mask and contents, and writable if it was."""
     await assert_faithful(workers, make(n_bytes))
 
 
 @cases(f.READ_ONLY_ARRAYS, MODERATE)
+@pytest.mark.fault(61, 64)
 async def test_read_only_arrays(workers: offloop.ParallelSession, make: f.Maker, n_bytes: int) -> None:
     """A read-only array of any kind is read-only on arrival."""
     await assert_faithful(workers, make(n_bytes))
 
 
 @cases(f.BIG_ENDIAN_ARRAYS, MODERATE)
+@pytest.mark.fault(61, 64)
 async def test_big_endian_arrays(workers: offloop.ParallelSession, make: f.Maker, n_bytes: int) -> None:
     """An array of any kind keeps its byte order."""
     await assert_faithful(workers, make(n_bytes))
@@ -97,12 +100,14 @@ async def test_buffers(workers: offloop.ParallelSession, make: f.Maker, n_bytes:
 
 
 @cases(f.FRAMES, BRIEF)
+@pytest.mark.fault(62, 64)
 async def test_pandas(workers: offloop.ParallelSession, make: f.Maker, n_bytes: int) -> None:
     """Frames, series and indexes arrive with their dtypes, indexes, names, attrs and missing values."""
     await assert_faithful(workers, make(n_bytes))
 
 
 @cases(f.TABLES, BRIEF)
+@pytest.mark.fault(62, 64)
 async def test_tables(workers: offloop.ParallelSession, make: f.Maker, n_bytes: int) -> None:
     """Polars and Arrow objects arrive with their schema, nulls, dictionaries and nesting."""
     await assert_faithful(workers, make(n_bytes))
@@ -207,6 +212,7 @@ USUAL = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, Healt
 
 @settings(max_examples=150, **USUAL)  # type: ignore[arg-type]
 @given(made=st.lists(arrays(), min_size=1, max_size=4))
+@pytest.mark.fault(61)
 async def test_arrays_of_any_dtype_shape_and_strides(workers: offloop.ParallelSession, made: list[Any]) -> None:
     """Whatever numpy can make of a dtype, a shape and strides, it arrives and comes back as it was."""
     expected = [f.facts(thing) for thing in made]
@@ -267,6 +273,7 @@ WAYS: dict[str, Callable[[offloop.ParallelSession, Any], Any]] = {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @cases(WRITABLE, MODERATE)
+@pytest.mark.fault(63, 64)
 async def test_what_a_worker_writes_is_not_seen_here(
     workers: offloop.ParallelSession, make: f.Maker, n_bytes: int, way: Callable[[offloop.ParallelSession, Any], Any]
 ) -> None:
@@ -280,6 +287,7 @@ async def test_what_a_worker_writes_is_not_seen_here(
 @pytest.mark.parametrize("chunk_size", [8, None], ids=["chunks of 8", "chunks as decided"])
 @pytest.mark.parametrize("in_tuple", [False, True], ids=["alone", "in a tuple"])
 @cases(EACH_PART_LARGE, MODERATE)
+@pytest.mark.fault(63)
 async def test_what_an_item_writes_is_not_seen_by_another(
     workers: offloop.ParallelSession, make: f.Maker, n_bytes: int, in_tuple: bool, chunk_size: int | None
 ) -> None:
@@ -290,6 +298,7 @@ async def test_what_an_item_writes_is_not_seen_by_another(
     assert await workers.run_parallel(f.overwrite, items, chunk_size=chunk_size) == [first] * 16
 
 
+@pytest.mark.fault(63)
 async def test_what_a_call_writes_is_not_seen_by_the_next(workers: offloop.ParallelSession) -> None:
     """A thing that is sent again is again as it is here, though a worker wrote into it."""
     thing = f.floats(f.LARGE)
@@ -313,6 +322,7 @@ async def test_results_are_writable(workers: offloop.ParallelSession, make: f.Ma
 
 
 @pytest.mark.parametrize("n_bytes", f.SIZES.values(), ids=f.SIZES)
+@pytest.mark.fault(65)
 async def test_results_outlive_their_session(anyio_backend: str, n_bytes: int) -> None:
     """Results that are kept after their session is closed are still what they were, and can be written into."""
     made = [make(n_bytes) for make in WRITABLE.values()]

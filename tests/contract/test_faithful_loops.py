@@ -26,6 +26,7 @@ SIZES = {name: f.SIZES[name] for name in ("small", "300 KiB")}
 
 @pytest.mark.parametrize("n_bytes", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("make", SAMPLE.values(), ids=SAMPLE)
+@pytest.mark.fault(59, 61, 62)
 async def test_things_arrive_on_every_loop(workers: offloop.ParallelSession, make: f.Maker, n_bytes: int) -> None:
     """Things of common kinds and of every size arrive equal, in a worker and back here, whatever loop is running."""
     made = [make(n_bytes) for _ in range(3)]

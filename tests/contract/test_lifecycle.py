@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import pickle
+import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
+import sniffio
 
 import offloop
 import workloads as w
@@ -64,6 +71,7 @@ async def test_a_call_can_use_fewer_workers(workers: offloop.ParallelSession) ->
     assert sorted(workers.statistics().workers) == sorted(before)
 
 
+@pytest.mark.fault(37)
 async def test_use_before_opening_is_refused(anyio_backend: object) -> None:
     """A session that was not opened says so."""
     session = offloop.ParallelSession()
@@ -73,6 +81,7 @@ async def test_use_before_opening_is_refused(anyio_backend: object) -> None:
         await session.run_parallel(w.double, [1])
 
 
+@pytest.mark.fault(37)
 async def test_use_after_closing_is_refused(anyio_backend: object, strategy: str) -> None:
     """A closed session says so, whatever is asked of it."""
     async with offloop.ParallelSession(strategy=strategy) as session:
@@ -89,6 +98,7 @@ async def test_use_after_closing_is_refused(anyio_backend: object, strategy: str
     assert session.statistics().workers == ()
 
 
+@pytest.mark.fault(37)
 async def test_closing_twice_is_closing_once(anyio_backend: object, strategy: str) -> None:
     """A second close does nothing."""
     async with offloop.ParallelSession(strategy=strategy) as session:
@@ -121,24 +131,269 @@ async def test_an_exception_in_the_body_closes_the_session(anyio_backend: object
         await session.run(w.double, 1)
 
 
-async def test_closing_ends_what_is_under_way(anyio_backend: object, strategy: str, tmp_path: Path) -> None:
-    """A call that a close overtakes fails with the session-closed error, soon, and its item stops."""
+# --- closing amid work --------------------------------------------------------------------------------------------------
+
+
+async def kept(results: list[Any], call: Any) -> None:
+    """Keep what a call returns, or the error that it raises."""
+    try:
+        results.append(await call)
+    except Exception as error:
+        results.append(error)
+
+
+def clean_up(path: str, limit_s: float = 30.0) -> None:
+    """Go on until cancelled, and then for as long as cleaning up takes: until there is a file."""
+    try:
+        w.loop_until_cancelled(path)
+    finally:
+        w.append(f"{path}.cleaning", 1)
+        end = time.monotonic() + limit_s
+        while not os.path.exists(f"{path}.go") and time.monotonic() < end:
+            time.sleep(0.001)
+        w.append(f"{path}.cleaned", 1)
+
+
+ENTRANCES: dict[str, Callable[..., Any]] = {
+    "run": lambda session, fn, path, **options: session.run(fn, path, **options),
+    "run_parallel": lambda session, fn, path, **options: session.run_parallel(fn, [path] * 10, **options),
+    "run_batches": lambda session, fn, path, **options: session.run_batches(
+        partial(of_block, fn, path), range(100), batch_size=10, **options
+    ),
+}
+
+
+def of_block(fn: Callable[[str], Any], path: str, rows: Any) -> Any:
+    fn(path)
+    return rows
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_closing_stops_what_is_under_way(
+    anyio_backend: object, strategy: str, entrance: str, tmp_path: Path
+) -> None:
+    """Runs that a close overtakes fail with the session-closed error and their items stop; what is in line never begins."""
     path = f"{tmp_path}/run"
-    session = await offloop.ParallelSession(strategy=strategy).__aenter__()
-    caught: list[Exception] = []
-
-    async def call() -> None:
-        try:
-            await session.run(w.loop_until_cancelled, path)
-        except Exception as error:
-            caught.append(error)
-
-    with anyio.fail_after(15):
+    session = offloop.ParallelSession(strategy=strategy, workers=1).open()
+    results: list[Any] = []
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(call)
+            tasks.start_soon(kept, results, ENTRANCES[entrance](session, w.loop_until_cancelled, path))
             await w.appears(f"{path}.began")
+            tasks.start_soon(kept, results, session.run(w.log_and_return, f"{path}.late", 1))
+            tasks.start_soon(kept, results, session.run_parallel(partial(w.log_and_return, f"{path}.late"), range(9)))
+            await anyio.wait_all_tasks_blocked()
             await session.aclose()
-    assert [type(error) for error in caught] == [offloop.SessionClosedError]
+            began = w.lines(Path(f"{path}.began"))
+            assert began == w.lines(Path(f"{path}.stopped"))
+    assert [type(result) for result in results] == [offloop.SessionClosedError] * 3
+    assert w.lines(Path(f"{path}.began")) == began
+    assert w.lines(Path(f"{path}.late")) == []
+    assert session.statistics().cancelled >= 2
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_items_may_clean_up_when_the_session_closes(
+    anyio_backend: object, strategy: str, entrance: str, tmp_path: Path
+) -> None:
+    """The finally block of an item runs to its end before the session is closed, if grace_s allows."""
+    path = f"{tmp_path}/run"
+    results: list[Any] = []
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            session = offloop.ParallelSession(strategy=strategy, workers=1, grace_s=20).open()
+            tasks.start_soon(kept, results, ENTRANCES[entrance](session, clean_up, path))
+            await w.appears(f"{path}.began")
+            tasks.start_soon(session.aclose)
+            await w.appears(f"{path}.cleaning")
+            assert results == []
+            Path(f"{path}.go").touch()
+    assert [type(result) for result in results] == [offloop.SessionClosedError]
+    assert w.lines(Path(f"{path}.cleaned")) == ["1"]
+
+
+async def test_closing_waits_no_longer_than_grace(anyio_backend: object, strategy: str, tmp_path: Path) -> None:
+    """What doesn't stop in time holds nobody: its worker is killed, a thread is left to itself."""
+    path = f"{tmp_path}/run"
+    results: list[Any] = []
+    try:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                session = offloop.ParallelSession(strategy=strategy, workers=1, grace_s=0.1).open()
+                tasks.start_soon(kept, results, session.run_parallel(clean_up, [path]))
+                await w.appears(f"{path}.began")
+                await session.aclose()
+                assert w.lines(Path(f"{path}.cleaned")) == []
+        assert [type(result) for result in results] == [offloop.SessionClosedError]
+        assert session.statistics().workers == ()
+    finally:
+        Path(f"{path}.go").touch()
+
+
+async def test_an_exception_in_the_body_stops_what_is_under_way(
+    anyio_backend: object, strategy: str, tmp_path: Path
+) -> None:
+    """Leaving the context with an exception returns when the items have stopped, and raises that exception."""
+    path = f"{tmp_path}/run"
+    results: list[Any] = []
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            with pytest.raises(w.OwnError, match="in the body"):
+                async with offloop.ParallelSession(strategy=strategy, workers=1) as session:
+                    tasks.start_soon(kept, results, session.run_parallel(w.loop_until_cancelled, [path] * 10))
+                    await w.appears(f"{path}.began")
+                    raise w.OwnError("in the body")
+            assert w.lines(Path(f"{path}.began")) == w.lines(Path(f"{path}.stopped"))
+    assert [type(result) for result in results] == [offloop.SessionClosedError]
+
+
+@pytest.mark.fault(29)
+async def test_closing_while_workers_start_fails_who_waits_for_them(anyio_backend: object) -> None:
+    """A close that comes before the first worker is up ends the run that waits for it, and leaves no worker."""
+    session = offloop.ParallelSession(strategy="processes", workers=2).open()
+    results: list[Any] = []
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kept, results, session.run(w.double, 1))
+            tasks.start_soon(kept, results, session.run_parallel(w.double, range(10)))
+            while not session._processes.n_spawning:
+                await anyio.sleep(0.001)
+            await session.aclose()
+    assert [type(result) for result in results] == [offloop.SessionClosedError] * 2
+    assert session.statistics().workers == ()
+
+
+@pytest.mark.fault(37)
+async def test_who_closes_while_it_is_closed_waits_for_the_same_end(
+    anyio_backend: object, strategy: str, tmp_path: Path
+) -> None:
+    """However many close a session, on whatever event loops, each returns when nothing is left."""
+    path = f"{tmp_path}/run"
+    left: list[Any] = []
+    results: list[Any] = []
+
+    async def close(session: offloop.ParallelSession) -> None:
+        await session.aclose()
+        left.append((session._records.runs, session._processes.pool.lanes, session._threads.pool.lanes))
+
+    with anyio.fail_after(30):
+        session = offloop.ParallelSession(strategy=strategy, workers=1, grace_s=20).open()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kept, results, session.run_parallel(clean_up, [path]))
+            await w.appears(f"{path}.began")
+            tasks.start_soon(close, session)
+            await w.appears(f"{path}.cleaning")
+            tasks.start_soon(close, session)
+            thread = threading.Thread(target=anyio.run, args=(close, session))
+            thread.start()
+            await anyio.wait_all_tasks_blocked()
+            assert left == []
+            Path(f"{path}.go").touch()
+            await anyio.to_thread.run_sync(thread.join)
+    assert left == [({}, [], [])] * 3
+    assert [type(result) for result in results] == [offloop.SessionClosedError]
+
+
+@pytest.mark.fault(31)
+async def test_closing_is_not_cancelled(anyio_backend: object, strategy: str, tmp_path: Path) -> None:
+    """Cancelling who closes a session changes nothing of it: all is gone when that returns."""
+    path = f"{tmp_path}/run"
+    results: list[Any] = []
+    session = offloop.ParallelSession(strategy=strategy, workers=1, grace_s=20).open()
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kept, results, session.run_parallel(clean_up, [path]))
+            await w.appears(f"{path}.began")
+            async with anyio.create_task_group() as closing:
+                closing.start_soon(session.aclose)
+                await w.appears(f"{path}.cleaning")
+                closing.cancel_scope.cancel()
+                Path(f"{path}.go").touch()
+            assert w.lines(Path(f"{path}.cleaned")) == ["1"]
+            assert session._processes.pool.lanes == session._threads.pool.lanes == []
+    assert [type(result) for result in results] == [offloop.SessionClosedError]
+
+
+@pytest.mark.fault(31)
+async def test_cancelling_an_asyncio_task_that_closes_changes_nothing(
+    anyio_backend: object, strategy: str, tmp_path: Path
+) -> None:
+    """asyncio's own way to cancel, which knows no shields, doesn't break off a close either; it is raised at its end."""
+    if sniffio.current_async_library() != "asyncio":
+        pytest.skip("asyncio's own cancellation")
+    path = f"{tmp_path}/run"
+    results: list[Any] = []
+    session = offloop.ParallelSession(strategy=strategy, workers=1, grace_s=20).open()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        tasks.create_task(kept(results, session.run_parallel(clean_up, [path])))
+        await w.appears(f"{path}.began")
+        closing = tasks.create_task(session.aclose())
+        await w.appears(f"{path}.cleaning")
+        for _ in range(3):
+            closing.cancel()
+            await anyio.wait_all_tasks_blocked()
+        assert not closing.done()
+        Path(f"{path}.go").touch()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert w.lines(Path(f"{path}.cleaned")) == ["1"]
+        assert session._processes.pool.lanes == session._threads.pool.lanes == []
+    assert [type(result) for result in results] == [offloop.SessionClosedError]
+
+
+@pytest.mark.parametrize("other", ["asyncio", "trio"])
+async def test_closing_stops_the_runs_of_other_event_loops(
+    anyio_backend: object, strategy: str, other: str, tmp_path: Path
+) -> None:
+    """A session may be closed from another event loop than its runs are on; both get their errors."""
+    path = f"{tmp_path}/run"
+    here: list[Any] = []
+    there: list[Any] = []
+    with anyio.fail_after(30):
+        session = offloop.ParallelSession(strategy=strategy, workers=2).open()
+        call = session.run_parallel(w.loop_until_cancelled, [f"{path}.there"])
+        thread = threading.Thread(target=partial(anyio.run, kept, there, call, backend=other))
+        thread.start()
+        async with anyio.create_task_group() as tasks:
+            await w.appears(f"{path}.there.began")
+            tasks.start_soon(kept, here, session.run_parallel(w.double, iter(range(10**9))))
+            await anyio.wait_all_tasks_blocked()
+            await session.aclose()
+        await anyio.to_thread.run_sync(thread.join)
+    assert [type(result) for result in (*here, *there)] == [offloop.SessionClosedError] * 2
+    assert w.lines(Path(f"{path}.there.began")) == w.lines(Path(f"{path}.there.stopped"))
+
+
+async def test_a_stalled_event_loop_does_not_hold_a_close(
+    anyio_backend: object, strategy: str, tmp_path: Path
+) -> None:
+    """A run whose event loop hangs is given no longer than its grace; then its worker goes like the others."""
+    path = f"{tmp_path}/run"
+    stalled: list[Any] = []
+    is_closed = threading.Event()
+
+    async def stall(call: Any) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kept, stalled, call)
+            await w.appears(f"{path}.began")
+            Path(f"{path}.stalls").touch()
+            is_closed.wait(30)
+
+    session = offloop.ParallelSession(strategy=strategy, workers=1, grace_s=0.1).open()
+    call = session.run_parallel(w.loop_until_cancelled, [path])
+    thread = threading.Thread(target=anyio.run, args=(stall, call))
+    thread.start()
+    try:
+        with anyio.fail_after(20):
+            while not Path(f"{path}.stalls").exists():
+                await anyio.sleep(0.002)
+            await session.aclose()
+            assert session._processes.pool.lanes == session._threads.pool.lanes == []
+            assert stalled == []
+    finally:
+        is_closed.set()
+        await anyio.to_thread.run_sync(thread.join)
+    assert [type(result) for result in stalled] == [offloop.SessionClosedError]
 
 
 async def test_a_cancelled_body_closes_the_session(anyio_backend: object, strategy: str, tmp_path: Path) -> None:
@@ -184,6 +439,7 @@ async def test_a_session_cant_be_pickled(anyio_backend: object) -> None:
             await session.run(lambda: session)
 
 
+@pytest.mark.fault(38)
 async def test_a_dropped_session_warns_and_leaves_nothing(anyio_backend: object) -> None:
     """A session that nobody closed tells so when it is collected, and its workers end."""
     session = offloop.ParallelSession(strategy="processes", workers=1).open()
@@ -201,6 +457,36 @@ async def test_the_default_session_reuses_its_workers(anyio_backend: object) -> 
         await offloop.close_default_session()
         await offloop.close_default_session()
         assert await offloop.run(w.pid_of, strategy="processes") != first
+    finally:
+        await offloop.close_default_session()
+
+
+async def test_who_closes_the_default_session_waits_for_its_end(anyio_backend: object, tmp_path: Path) -> None:
+    """Of two that close it at once both return when it is gone, and it is a new one from the first moment on."""
+    path = f"{tmp_path}/run"
+    results: list[Any] = []
+    n_closed = 0
+
+    async def close() -> None:
+        nonlocal n_closed
+        await offloop.close_default_session()
+        n_closed += 1
+
+    try:
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                call = offloop.run_parallel(clean_up, [path], strategy="processes", grace_s=20)
+                tasks.start_soon(kept, results, call)
+                await w.appears(f"{path}.began")
+                tasks.start_soon(close)
+                await w.appears(f"{path}.cleaning")
+                tasks.start_soon(close)
+                await anyio.wait_all_tasks_blocked()
+                assert n_closed == 0
+                assert await offloop.run(w.double, 1, strategy="serial") == 2
+                Path(f"{path}.go").touch()
+        assert n_closed == 2
+        assert [type(result) for result in results] == [offloop.SessionClosedError]
     finally:
         await offloop.close_default_session()
 

@@ -20,6 +20,7 @@ CHUNK_SIZES = [0, -1, 2.5, "10", True, NAN]
 
 
 @pytest.mark.parametrize("value", WORKERS, ids=repr)
+@pytest.mark.fault(55)
 def test_bad_workers_of_a_session(value: Any) -> None:
     """The value is named, and the error is one that users already catch."""
     kind = ValueError if type(value) is int else TypeError
@@ -35,6 +36,7 @@ def test_zero_workers_come_with_what_to_write_instead() -> None:
 
 
 @pytest.mark.parametrize("value", CHUNK_SIZES, ids=repr)
+@pytest.mark.fault(56)
 def test_bad_chunk_sizes_of_a_session(value: Any) -> None:
     """The value is named."""
     with pytest.raises((ValueError, TypeError), match=re.escape(f"chunk_size={value!r}")):
@@ -92,6 +94,7 @@ class Untouched:
     ],
     ids=str,
 )
+@pytest.mark.fault(55, 56)
 async def test_bad_options_of_a_map(session: offloop.ParallelSession, options: dict[str, Any], told: str) -> None:
     """They are refused before an item is read."""
     with pytest.raises((ValueError, TypeError), match=told):
@@ -109,6 +112,7 @@ async def test_bad_options_of_a_call(session: offloop.ParallelSession, options: 
         await session.run(w.double, 1, **options)
 
 
+@pytest.mark.fault(55)
 async def test_asking_for_too_many_workers_is_capped_with_one_warning(
     anyio_backend: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -131,6 +135,7 @@ async def test_a_call_may_ask_for_more_than_there_are(workers: offloop.ParallelS
     assert workers.statistics().workers_started == before
 
 
+@pytest.mark.fault(56)
 async def test_numpy_integers_are_integers(session: offloop.ParallelSession) -> None:
     """A count may be any kind of whole number."""
     import numpy

@@ -108,6 +108,7 @@ async def waiting(items: Iterator[Any]) -> AsyncIterator[Any]:
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("size", [5, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
+@pytest.mark.fault(66)
 async def test_a_refilled_item_is_as_many_items(
     session: offloop.ParallelSession, maker: Maker, size: int, is_async: bool
 ) -> None:
@@ -139,6 +140,7 @@ async def test_an_array_beside_each_parameter_is_held_once(session: offloop.Para
     assert all(np.array_equal(item, data) for item, _ in results)
 
 
+@pytest.mark.fault(66)
 async def test_a_change_between_two_yields_is_seen(session: offloop.ParallelSession) -> None:
     """An array that changes in one place between two items arrives as it was at each."""
 

@@ -15,6 +15,7 @@ import workloads as w
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.fault(16)
 async def test_an_item_that_cant_be_sent_is_named(workers: offloop.ParallelSession) -> None:
     """The error names the index, the attribute's path, its type, the function and a fix; the cause is kept."""
     items = [w.Request(i, has_client=i == 17) for i in range(40)]
@@ -31,6 +32,7 @@ async def test_an_item_that_cant_be_sent_is_named(workers: offloop.ParallelSessi
 
 
 @pytest.mark.parametrize("chunk_size", [None, 1, 40])
+@pytest.mark.fault(16)
 async def test_only_the_bad_items_fail(workers: offloop.ParallelSession, chunk_size: int | None) -> None:
     """Neighbours in the same chunk are executed."""
     items = [w.Request(i, has_client=i in (0, 17, 39)) for i in range(40)]
@@ -41,6 +43,7 @@ async def test_only_the_bad_items_fail(workers: offloop.ParallelSession, chunk_s
     assert [result for i, result in enumerate(results) if i not in bad] == [i for i in range(40) if i not in bad]
 
 
+@pytest.mark.fault(16)
 async def test_an_argument_that_cant_be_sent_is_named(workers: offloop.ParallelSession) -> None:
     """A call refuses such an argument alike."""
     with anyio.fail_after(15), pytest.raises(offloop.UnpicklableItem, match=r"client\._lock"):
@@ -54,6 +57,7 @@ async def test_nested_containers_are_looked_into(workers: offloop.ParallelSessio
     assert "items[1]['a'][1]['lock']" in str(caught.value)
 
 
+@pytest.mark.fault(16)
 async def test_a_function_that_cant_be_sent_is_named(workers: offloop.ParallelSession) -> None:
     """A closure over a lock, a partial over one, a method of its holder: the bound part is named."""
     lock = threading.Lock()
@@ -78,6 +82,7 @@ async def test_a_function_that_cant_be_sent_is_named(workers: offloop.ParallelSe
 
 
 @pytest.mark.parametrize(("fn", "path"), [(w.lock_for_3, "results[3]"), (w.client_for_3, "results[3]['client']._lock")])
+@pytest.mark.fault(17)
 async def test_a_result_that_cant_be_sent_back_is_named(
     workers: offloop.ParallelSession, fn: object, path: str
 ) -> None:

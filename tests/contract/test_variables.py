@@ -74,6 +74,11 @@ async def has_little_grace(session: offloop.ParallelSession, _: Path) -> bool:
     return (await session.decide(w.double, range(5), item_cost_s=0.1)).reason is Reason.ABOVE_GRACE
 
 
+async def uses_fresh_workers(session: offloop.ParallelSession, _: Path) -> bool:
+    pids = [await session.run(w.pid_of, strategy="processes") for _ in range(5)]
+    return len(set(pids)) > 2
+
+
 async def loses_idle_workers(session: offloop.ParallelSession, _: Path) -> bool:
     await session.warm(1)
     with anyio.move_on_after(0.6):
@@ -112,6 +117,8 @@ TABLE: dict[tuple[str, str], Callable[[offloop.ParallelSession, Path], Awaitable
     ("OFFLOOP_MIN_SPEEDUP", "50"): wants_much_speedup,
     ("OFFLOOP_RETRIES", "0"): never_runs_twice,
     ("OFFLOOP_GRACE_S", "0.01"): has_little_grace,
+    ("OFFLOOP_MAX_ITEMS_PER_WORKER", "2"): uses_fresh_workers,
+    ("OFFLOOP_WORKER_MAX_RSS_BYTES", "1"): uses_fresh_workers,
     ("OFFLOOP_IDLE_TIMEOUT_S", "0.1"): loses_idle_workers,
     ("OFFLOOP_WORKER_NICE", "0"): is_not_nice,
     ("OFFLOOP_LOCAL", "never"): keeps_out,
@@ -184,6 +191,7 @@ async def test_under_ci_auto_is_serial(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.getpid() not in await session.run_parallel(w.pid_of, range(20), strategy="processes")
 
 
+@pytest.mark.fault(54)
 async def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no setting is warned of, with the nearest that is."""
     monkeypatch.setenv("OFFLOOP_WORKRES", "3")
@@ -191,6 +199,7 @@ async def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         offloop.ParallelSession()
 
 
+@pytest.mark.fault(54)
 async def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A value that can't work is an error that names the variable."""
     monkeypatch.setenv("OFFLOOP_WORKERS", "many")

@@ -40,6 +40,7 @@ def is_done(work: Workload) -> bool:
 
 _seconds = st.floats(0, 1e6) | st.floats(0, 1) | st.floats(0, 1e-3)
 _bytes = st.floats(0, 1e12) | st.floats(0, 1e5)
+_timeouts = st.floats(1e-6, 1e6)
 _some_workers = st.none() | st.just(-1) | st.integers(1, 1000)
 
 hosts = st.builds(
@@ -94,6 +95,7 @@ all_options = st.builds(
     workers=_some_workers,
     chunk_size=st.none() | st.integers(1, 10**6),
     grace_s=_seconds,
+    item_timeout_s=st.none() | _timeouts,
     thread_safe=st.booleans(),
 )
 auto_options = st.builds(
@@ -101,6 +103,7 @@ auto_options = st.builds(
     strategy=st.just(Strategy.AUTO),
     workers=_some_workers,
     grace_s=_seconds,
+    item_timeout_s=st.none() | _timeouts,
     thread_safe=st.booleans(),
 )
 configs = st.builds(

@@ -12,6 +12,7 @@ from offloop.accounts import Accounts
 from offloop.deciding.costs import Cost
 from offloop.errors import (
     AsyncFunctionError,
+    ItemTimeout,
     UnpicklableFunction,
     UnpicklableItem,
     UnpicklableResult,
@@ -22,9 +23,11 @@ from offloop.model import Reason, Strategy
 from offloop.options import CallOptions, OnError
 from offloop.queueing import Queue
 from offloop.sources import source_of
-from offloop.strategies.base import Chunk, LaneLost, Outcomes
+from offloop.strategies.base import Chunk, Expired, LaneLost, Measured, Outcomes, TimeLimit
 from offloop.tally import Tally
-from offloop.wire.status_page import OVER, UNPACKING
+from offloop.wire.status_page import LOADING, OVER, PACKED, UNPACKING
+
+LIMIT = TimeLimit(2.0, 1.0)
 
 
 class FakeJob:
@@ -61,6 +64,7 @@ class Books:
         """Take items, as a run does."""
         chunk = self.queue.take(size)
         assert chunk is not None
+        chunk.limit = LIMIT
         self.tally.submitted = self.queue.n_taken
         return chunk
 
@@ -279,19 +283,22 @@ def test_a_function_that_may_not_run_here_never_may() -> None:
 @given(
     st.integers(1, 8),
     st.integers(0, 8),
-    st.sampled_from([None, UNPACKING, OVER]) | st.integers(0, 7),
+    st.sampled_from([None, UNPACKING, OVER]) | st.integers(0, 7) | st.integers(0, 7).map(lambda index: index | PACKED),
     st.integers(0, 2),
     st.integers(1, 6),
+    st.booleans(),
 )
 def test_no_item_is_lost_with_its_worker(
-    n_items: int, n_done: int, begun: int | None, retries: int, n_waiting: int
+    n_items: int, n_done: int, begun: int | None, retries: int, n_waiting: int, is_expired: bool
 ) -> None:
-    """Whatever a worker was on, each item without an outcome goes back or fails, exactly once."""
+    """Whatever a worker was on, and whether it died or was killed, each item without an outcome goes back or fails, once."""
     books = Books(40, retries=retries)
     one, two = books.take(n_items), books.take(n_waiting)
     one.done = min(n_done, n_items - 1)
     if begun is not None and begun < 8:
         begun = min(max(begun, one.done), n_items - 1)
+    if is_expired:
+        one.expired = Expired(begun, 2.5)
     books.accounts.recover(lost((one, begun), (two, None)))
     back = books.back()
     indexes = [index for start, end, _ in back for index in range(start, end)]
@@ -300,3 +307,180 @@ def test_no_item_is_lost_with_its_worker(
     if begun != UNPACKING:  # of which nothing has run yet
         assert retries or not any(deaths for _, _, deaths in back)
     assert books.tally.failed == len(books.stored)
+    timed_out = [error for error in books.stored.values() if isinstance(error, ItemTimeout)]
+    assert len(timed_out) <= is_expired
+    assert books.tally.crashes == (begun is not None and not is_expired)
+
+
+@pytest.mark.parametrize(("retries", "n_deaths"), [(0, 1), (1, 2), (3, 4)])
+def test_a_function_that_kills_its_workers_ends_the_run(retries: int, n_deaths: int) -> None:
+    """Workers that die as they load the function count for the run, not for an item; after its retries the run fails."""
+    books = Books(20, retries=retries)
+    for n_before in range(n_deaths):
+        assert (books.accounts.error, books.n_ends) == (None, 0)
+        chunk = books.take(5) if n_before == 0 else books.queue.take_back()
+        waiting = books.take(2)
+        books.accounts.recover(lost((chunk, LOADING), (waiting, None)))
+        if n_before < n_deaths - 1:
+            assert sorted(books.back())[0] == (0, 5, 0)
+            books.queue.put_back(Chunk(0, list(range(5))))
+    error = books.accounts.error
+    assert isinstance(error, WorkerCrashed)
+    assert (error.first, error.last, error.exit_code) == (0, 4, -9)
+    assert (books.tally.crashes, books.stored, books.n_ends) == (n_deaths, {}, 1)
+
+
+def test_a_function_that_is_never_loaded_ends_the_run() -> None:
+    """A worker that is stuck as it loads the function has its retries too; then the run times out."""
+    books = Books(20)
+    for _ in range(2):
+        assert books.accounts.error is None
+        chunk = books.take(5)
+        chunk.expired = Expired(LOADING, 32.5)
+        books.accounts.recover(lost((chunk, LOADING)))
+    error = books.accounts.error
+    assert isinstance(error, ItemTimeout)
+    assert (error.limit_s, error.age_s, error.function) == (2.0, 32.5, "app.fn")
+    assert books.tally.crashes == 0
+
+
+# --- chunks that were cut short --------------------------------------------------------------------------------------
+
+
+class FakeReport:
+    """The last news of a chunk: so many more items have a value, ten times their index."""
+
+    is_last = is_inline = True
+    refused = None
+    elapsed_s = 0.5
+    measured = Measured()
+
+    def __init__(self, start: int, n_items: int) -> None:
+        self.start, self.n_items = start, n_items
+
+    def outcomes(self) -> Outcomes:
+        """Return the values."""
+        return Outcomes(self.start, [index * 10 for index in range(self.start, self.start + self.n_items)], {})
+
+
+class FakeBackend:
+    """Worker processes."""
+
+    is_remote = True
+
+
+def note_end(books: Books, chunk: Chunk, n_items: int) -> None:
+    """Take in the last news of a chunk, with the outcomes of so many items."""
+    report: Any = FakeReport(chunk.start + chunk.done, n_items)
+    backend: Any = FakeBackend()
+    books.accounts.note(None, backend, chunk, report, is_alone=True)
+
+
+@pytest.mark.parametrize("n_done", [0, 1, 4])
+def test_what_a_chunk_has_left_goes_back(n_done: int) -> None:
+    """Items that were not begun, since the chunk was over its budget or the worker spent, go back together."""
+    books = Books(20)
+    chunk = books.take(5)
+    note_end(books, chunk, n_done)
+    assert books.back() == [(n_done, 5, 0)]
+    assert books.stored == {index: index * 10 for index in range(n_done)}
+    assert books.tally.failed == 0
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize(("n_items", "n_done", "back"), [(5, 0, [(1, 5, 0)]), (5, 2, [(3, 5, 0)]), (5, 4, []), (1, 0, [])])
+def test_an_item_whose_time_is_over_fails_alone(
+    retries: int, n_items: int, n_done: int, back: list[tuple[int, int, int]]
+) -> None:
+    """The item that took too long has timed out, those before it keep their outcomes, and those behind it go back."""
+    books = Books(20, retries=retries)
+    chunk = books.take(n_items)
+    chunk.expired = Expired(n_done, 2.25)
+    note_end(books, chunk, n_done)
+    error = books.stored.pop(n_done)
+    assert isinstance(error, ItemTimeout)
+    assert (error.index, error.limit_s, error.age_s, error.function) == (n_done, 2.0, 2.25, "app.fn")
+    assert books.stored == {index: index * 10 for index in range(n_done)}
+    assert books.back() == back
+    assert (books.tally.failed, books.tally.retried, books.tally.crashes) == (1, 0, 0)
+
+
+def test_an_item_that_stopped_by_itself_keeps_its_outcome() -> None:
+    """An item whose time was over and that came to an end all the same has its outcome; those behind it go back."""
+    books = Books(20)
+    chunk = books.take(5)
+    chunk.expired = Expired(2, 2.25)
+    note_end(books, chunk, 3)
+    assert books.stored == {0: 0, 1: 10, 2: 20}
+    assert books.back() == [(3, 5, 0)]
+
+
+def test_the_last_item_may_stop_by_itself() -> None:
+    """A chunk that has told of all its items needs nothing, though the time of one was over."""
+    books = Books(20)
+    chunk = books.take(5)
+    chunk.expired = Expired(4, 2.25)
+    note_end(books, chunk, 5)
+    assert (len(books.stored), books.back(), books.tally.failed) == (5, [], 0)
+
+
+def test_items_that_can_not_be_rebuilt_in_time_go_back_one_by_one() -> None:
+    """Where unpacking the items of a chunk took too long, which of them did shows as each goes alone; then it times out."""
+    books = Books(20)
+    chunk = books.take(3)
+    chunk.expired = Expired(UNPACKING, 2.25)
+    note_end(books, chunk, 0)
+    assert books.stored == {}
+    assert sorted(books.back()) == [(0, 1, 0), (1, 2, 0), (2, 3, 0)]
+    alone = books.take(1)
+    alone.expired = Expired(UNPACKING, 2.25)
+    note_end(books, alone, 0)
+    assert isinstance(books.stored[3], ItemTimeout)
+    assert books.back() == []
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize(("on_error", "ends"), [("raise", True), ("group", False), ("collect", False)])
+def test_a_timeout_is_a_failure_like_others(on_error: OnError, ends: bool, is_killed: bool) -> None:
+    """A timeout ends the run where failures are to be raised, and is kept like a result elsewhere."""
+    books = Books(9, on_error=on_error)
+    chunk = books.take(3)
+    chunk.expired = Expired(1, 2.25)
+    if is_killed:
+        chunk.done = 1
+        books.accounts.recover(lost((chunk, 1)))
+    else:
+        note_end(books, chunk, 1)
+    error = books.stored[1]
+    assert isinstance(error, ItemTimeout)
+    assert books.accounts.error is (error if ends else None)
+    assert books.back() == [(2, 3, 0)]
+    assert books.tally.crashes == 0
+
+
+def test_a_kill_for_time_leaves_items_at_home() -> None:
+    """A worker that was killed for time is no crash: what can't travel may still execute in this process."""
+    books = Books(20)
+    chunk = books.take(3)
+    chunk.expired = Expired(0, 2.25)
+    books.accounts.recover(lost((chunk, 0)))
+    assert books.accounts.stick(Chunk(9, [9]), ValueError())
+
+
+@given(
+    st.integers(1, 8),
+    st.integers(0, 8),
+    st.none() | st.sampled_from([UNPACKING, LOADING, OVER]) | st.integers(0, 8) | st.integers(0, 8).map(lambda i: i | PACKED),
+    st.integers(0, 2),
+)
+def test_no_item_is_lost_with_a_short_chunk(n_items: int, n_done: int, begun: int | None, retries: int) -> None:
+    """Whatever had taken too long in a chunk that was cut short, each item has an outcome or goes back, exactly once."""
+    books = Books(40, retries=retries)
+    chunk = books.take(n_items)
+    n_done = min(n_done, n_items)
+    chunk.expired = Expired(begun, 2.25)
+    note_end(books, chunk, n_done)
+    back = [index for start, end, _ in books.back() for index in range(start, end)]
+    assert sorted([*back, *books.stored]) == list(range(n_items))
+    assert all(books.stored[index] == index * 10 for index in range(n_done))
+    assert books.tally.failed == len(books.stored) - n_done <= 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from offloop.pool.death import Death, dump_from
+from offloop.pool.death import dump_from
 
 HEAD = b"Fatal Python error: Segmentation fault\n\n"
 THREAD = b'Thread 0x00007f (most recent call first):\n' + b'  File "a.py", line 1 in wait\n' * 300 + b"\n"
@@ -36,12 +34,3 @@ def test_a_terminal_is_safe() -> None:
     assert dump_from(b"a\x1b[31mred\r\x07\nb\0") == "a?[31mred??\nb".replace("?", "\N{REPLACEMENT CHARACTER}")
     told = set(dump_from(bytes(range(1, 256))))
     assert told == {"\n", "\N{REPLACEMENT CHARACTER}", *map(chr, range(ord(" "), ord("~") + 1))}
-
-
-@pytest.mark.parametrize(
-    ("exit_code", "told"),
-    [(-11, "exit code -11 (SIGSEGV)"), (-200, "exit code -200"), (0, "exit code 0"), (None, "exit code None")],
-)
-def test_a_signal_is_named(exit_code: int | None, told: str) -> None:
-    """An exit code that stands for a signal is told with the signal's name."""
-    assert Death(exit_code).told_exit == told

@@ -22,6 +22,7 @@ COLD = replace(WORK, idle_workers=0)
 FREE = replace(WORK, gil_held=0.0)
 HOLDING = replace(WORK, gil_held=1.0, item_s=0.01)
 CRASHED = replace(WORK, has_crashed=True)
+TIMED = replace(AUTO, item_timeout_s=5.0)
 INNER = replace(WORK, inner="rf.n_jobs=-1")
 LONG = replace(WORK, item_s=1.5)  # longer than grace_s
 CI = replace(HOST, is_ci=True)
@@ -94,6 +95,29 @@ TABLE: dict[str, Case] = {
     "above grace of its own": Case({"options": replace(AUTO, grace_s=0.0)}, PROCESSES, Reason.ABOVE_GRACE, 4),
     "above grace, though threads would do": Case(
         {"work": replace(LONG, gil_held=0.0), "options": SAFE}, PROCESSES, Reason.ABOVE_GRACE, 4
+    ),
+    "has a limit": Case({"options": TIMED}, PROCESSES, Reason.HAS_TIMEOUT, 4),
+    "has a limit, unknown": Case({"work": UNKNOWN, "options": TIMED}, PROCESSES, Reason.HAS_TIMEOUT, 4),
+    "has a limit, tiny": Case(
+        {"work": replace(WORK, n_items=1, item_s=1e-6), "options": TIMED}, PROCESSES, Reason.HAS_TIMEOUT
+    ),
+    "has a limit, one worker": Case({"options": TIMED, "config": ONE_WORKER}, PROCESSES, Reason.HAS_TIMEOUT),
+    "has a limit, no worker up": Case({"work": COLD, "options": TIMED}, PROCESSES, Reason.HAS_TIMEOUT, 4),
+    "has a limit, though threads would do": Case(
+        {"work": FREE, "options": replace(SAFE, item_timeout_s=5.0)}, PROCESSES, Reason.HAS_TIMEOUT, 4
+    ),
+    "has a limit, never here": Case({"options": TIMED, "config": NEVER}, PROCESSES, Reason.LOCAL_NEVER, 4),
+    "has a limit, under CI": Case({"host": CI, "options": TIMED}, PROCESSES, Reason.HAS_TIMEOUT, 4),
+    "has a limit, the operator says off": Case(
+        {"host": replace(HOST, is_off=True), "options": TIMED}, SERIAL, Reason.OPERATOR_OFF
+    ),
+    "has a limit, in a worker": Case({"host": replace(HOST, is_worker=True), "options": TIMED}, SERIAL, Reason.NESTED),
+    "has a limit, in a foreign worker": Case({"host": POOLED, "options": TIMED}, SERIAL, Reason.FOREIGN_POOL),
+    "has a limit, asked for processes": Case(
+        {"options": explicit(PROCESSES, item_timeout_s=5.0)}, PROCESSES, Reason.EXPLICIT, 4
+    ),
+    "has a limit, inner threads": Case(
+        {"work": INNER, "options": TIMED}, PROCESSES, Reason.INNER_PARALLELISM
     ),
     # --- parallelism of its own
     "inner threads": Case({"work": INNER}, SERIAL, Reason.INNER_PARALLELISM),
@@ -246,10 +270,11 @@ def test_the_first_rule_that_holds_decides(first: int) -> None:
 
 
 def test_the_reasons_to_leave_have_an_order() -> None:
-    """local="never" is named before a crash, and that before long items; each sends the work away by itself."""
+    """local="never" comes before a crash, that before a limit, and that before long items; each does by itself."""
     work = replace(CRASHED, item_s=1.5)
-    assert choose(work=work, config=NEVER).reason is Reason.LOCAL_NEVER
-    assert choose(work=work).reason is Reason.HAS_CRASHED
+    assert choose(work=work, options=TIMED, config=NEVER).reason is Reason.LOCAL_NEVER
+    assert choose(work=work, options=TIMED).reason is Reason.HAS_CRASHED
+    assert choose(work=replace(work, has_crashed=False), options=TIMED).reason is Reason.HAS_TIMEOUT
     assert choose(work=replace(work, has_crashed=False)).reason is Reason.ABOVE_GRACE
     assert choose(work=replace(WORK, n_items=1, item_s=0.001)).strategy is SERIAL
 

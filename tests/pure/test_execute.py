@@ -14,7 +14,20 @@ from offloop.deciding.seeding import Seeded
 from offloop.errors import AsyncFunctionError, TaskCancelled
 from offloop.strategies.base import Chunk
 from offloop.wire.frames import Flag
-from offloop.wire.status_page import BUSY, CANCEL, DONE, ITEM, OVER, SIZE, last_begun, new_page
+from offloop.wire.status_page import (
+    BUSY,
+    CANCEL,
+    DONE,
+    ITEM,
+    OVER,
+    PACKED,
+    SINCE,
+    SIZE,
+    SPENT,
+    Spent,
+    last_begun,
+    new_page,
+)
 from offloop.worker.execute import Rest, execute
 from offloop.worker.interrupt import Guard
 from offloop.worker.task import Task
@@ -190,12 +203,109 @@ def test_this_process_is_no_worker(words: memoryview) -> None:
 
 
 def test_cancellation_is_no_exception_of_the_user(words: memoryview) -> None:
-    """A TaskCancelled ends the chunk instead of failing its item."""
+    """A TaskCancelled ends a chunk that is to stop, instead of failing its item."""
 
     def work(number: int) -> int:
+        words[CANCEL] = EPOCH
         raise TaskCancelled
 
     assert run(words, work, [1, 2]) == []
+
+
+def test_a_cancellation_of_the_users_own_is_a_failure(words: memoryview) -> None:
+    """A TaskCancelled that user code raises where nothing is to stop fails its item, and the next ones follow."""
+
+    def work(number: int) -> int:
+        if number == 2:
+            raise TaskCancelled
+        return number
+
+    assert run(words, work, [1, 2, 3]) == [(10, 1), (11, TaskCancelled), (12, 3)]
+
+
+def test_another_exception_of_an_item_that_is_to_stop_is_its_own(
+    words: memoryview, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item that is to stop and raises something else has failed with that; none is begun after it."""
+    monkeypatch.setattr("offloop.worker.execute._LOOK_NS", 0)
+
+    def work(number: int) -> int:
+        words[CANCEL] = EPOCH
+        try:
+            offloop.checkpoint()
+        except TaskCancelled:
+            raise ValueError from None
+        return number
+
+    assert run(words, work, [1, 2]) == [(10, ValueError)]
+
+
+def test_a_spent_worker_begins_no_more_items(words: memoryview, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a worker is to be replaced no item is begun on it; those before keep their outcome."""
+    monkeypatch.setattr("offloop.worker.execute._LOOK_NS", 0)
+
+    def work(number: int) -> int:
+        if number == 2:
+            words[SPENT] = Spent.MEMORY
+        return number
+
+    assert run(words, work, [1, 2, 3, 4]) == [(10, 1), (11, 2)]
+
+
+@pytest.mark.parametrize(("most", "executed"), [(None, 4), (9, 4), (4, 4), (3, 3), (1, 1), (0, 0)])
+@pytest.mark.parametrize("flags", [0, Flag.SEEDED])
+def test_no_more_items_are_begun_than_may_be(words: memoryview, most: int | None, executed: int, flags: int) -> None:
+    """A worker that may execute so many more items hands the others back."""
+    fn = Seeded(lambda item, rng: item, 7) if flags else abs
+    assert run(words, fn, range(4), flags=flags, most=most) == [(10 + i, i) for i in range(executed)]
+
+
+def test_where_items_have_a_limit_each_has_its_beginning(words: memoryview) -> None:
+    """With a time limit the page says since when its item executes; without one, since when the chunk does."""
+    since = {}
+    for flags in (0, Flag.TIMED):
+
+        def work(_: int) -> int:
+            begun, end = words[SINCE], number_of_ns() + 1_000_000
+            while number_of_ns() < end:
+                pass
+            return begun
+
+        since[flags] = [begun for _, begun in run(words, work, range(3), flags=flags)]
+    assert since[0][0] == since[0][1] == since[0][2]
+    first, second, third = since[Flag.TIMED]
+    assert second - first >= 1_000_000
+    assert third - second >= 1_000_000
+    assert last_begun(words[ITEM], EPOCH) == OVER
+    assert words[SINCE] - third >= 1_000_000
+
+
+@pytest.mark.parametrize("in_worker", [True, False])
+def test_the_page_says_which_items_were_executed(words: memoryview, in_worker: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While outcomes are made ready the page names no item, but the one behind those that have been executed."""
+    monkeypatch.setattr("offloop.worker.execute.FLUSH_NS", 0)
+    monkeypatch.setattr("offloop.worker.execute._LOOK_NS", 0)
+    noted: list[tuple[str, int, int | None]] = []
+
+    class Noting(Outcomes):
+        """Notes what the page says as outcomes are taken."""
+
+        def values(self, start: int, values: list[Any], elapsed_ns: int) -> None:
+            """Keep values."""
+            noted.append(("values", start + len(values), last_begun(words[ITEM], EPOCH)))
+            super().values(start, values, elapsed_ns)
+
+        def failure(self, index: int, error: BaseException) -> None:
+            """Keep a failure."""
+            noted.append(("failure", index, last_begun(words[ITEM], EPOCH)))
+            super().failure(index, error)
+
+    task = Task(words, EPOCH, None, in_worker, Guard())
+    rest = execute(lambda n: 6 // n, [1, 2, 0, 3], start=10, flags=0, budget_ns=0, task=task, emit=Noting())
+    assert rest.start + len(rest.values) == 14
+    one_by_one = [("values", 11, 11 | PACKED), ("values", 12, 12 | PACKED)]
+    before_failing = [("values", 12, 13 | PACKED)]  # the item that failed was executed too
+    assert noted == [*(one_by_one if in_worker else before_failing), ("failure", 12, 12)]
 
 
 def test_the_longest_item_is_told(words: memoryview) -> None:

@@ -122,19 +122,43 @@ def test_failures_are_those_of_their_items(failing: dict[int, type[BaseException
 def test_a_cancelled_item_ends_the_chunk(cancelled: int, failing: set[int], in_worker: bool) -> None:
     """Where an item is interrupted it has no outcome, those before keep theirs, and none is begun after it."""
     calls: list[int] = []
+    page = new_page(bytearray(SIZE))
 
     def work(number: int) -> int:
         calls.append(number)
         if number == cancelled:
+            page[CANCEL] = EPOCH
             raise TaskCancelled
         if number in failing:
             raise ValueError
         return number
 
     with tiny_items():
-        found = run(work, in_worker=in_worker)
+        found = run(work, in_worker=in_worker, words=page)
     assert found == [(START + i, ValueError if i in failing else i) for i in range(cancelled)]
     assert calls == list(range(cancelled + 1))
+
+
+@given(st.sets(st.integers(0, N - 1), max_size=12), st.booleans())
+def test_a_cancellation_of_the_users_own_is_a_failure(failing: set[int], in_worker: bool) -> None:
+    """Where nothing is to stop, items that raise TaskCancelled have failed, and all others have their values."""
+
+    def work(number: int) -> int:
+        if number in failing:
+            raise TaskCancelled
+        return number
+
+    with tiny_items():
+        found = run(work, in_worker=in_worker)
+    assert found == [(START + i, TaskCancelled if i in failing else i) for i in range(N)]
+
+
+@pytest.mark.parametrize("in_worker", [False, True])
+def test_items_with_a_limit_take_the_long_way(in_worker: bool) -> None:
+    """Items that have a time limit are noted one by one, however quick they are."""
+    with tiny_items() as batches:
+        assert run(abs, in_worker=in_worker, flags=Flag.TIMED) == [(START + i, i) for i in range(N)]
+    assert not batches
 
 
 @given(st.sets(st.integers(0, N - 1), max_size=12))

@@ -78,6 +78,10 @@ BAD_SETTINGS: list[tuple[str, Any, type[SettingError], str]] = [
     ("max_in_flight_bytes", 0, SettingError, "1 or more"),
     ("max_in_flight_bytes", 1.5, SettingTypeError, "1 or more"),
     ("worker_nice", 1.5, SettingTypeError, "0 or more"),
+    ("max_items_per_worker", 0, SettingError, "1 or more"),
+    ("max_items_per_worker", 2.5, SettingTypeError, "1 or more"),
+    ("worker_max_rss_bytes", 0, SettingError, "1 or more"),
+    ("worker_max_rss_bytes", "2GB", SettingTypeError, "1 or more"),
     ("worker_init", 3, SettingTypeError, "a function"),
     ("worker_init_args", 3, SettingTypeError, ""),
     ("worker_init_args", "abc", SettingTypeError, ""),
@@ -201,7 +205,9 @@ def test_call_keywords_are_the_options() -> None:
     assert set(typed) | {"seed", "on_error"} == MAP_OPTIONS
     assert set(of_batches) | {"combine", "seed", "on_error"} == BATCH_OPTIONS
     assert {"chunk_size", "batch_size", "combine"} == BATCH_OPTIONS ^ MAP_OPTIONS
-    assert set(get_type_hints(RunOptions)) == RUN_OPTIONS < MAP_OPTIONS
+    assert set(get_type_hints(RunOptions)) == RUN_OPTIONS
+    assert {"timeout_s"} == RUN_OPTIONS - MAP_OPTIONS  # of a single call; with a map it is each item's
+    assert get_type_hints(RunOptions)["timeout_s"] == hints["item_timeout_s"]
     assert typed.pop("strategy") == of_batches.pop("strategy") == StrategyName | Strategy
     assert all(hints[name] == kind for name, kind in (typed | of_batches).items())
 

@@ -14,19 +14,26 @@ from offloop.wire.status_page import (
     DONE,
     ITEM,
     LAYOUT,
+    LOADING,
     OVER,
+    PACKED,
     SINCE,
     SIZE,
+    SPENT,
     UNPACKING,
     VERSION,
+    WHY_SPENT,
+    Spent,
     item_base,
     last_begun,
+    n_finished,
     new_page,
     open_page,
 )
 
 EPOCHS = st.integers(1, 2**30)
-INDEXES = st.integers(0, UNPACKING - 1) | st.sampled_from((UNPACKING, OVER))
+ITEMS = st.integers(0, PACKED - 1)  # what may be an item's index
+INDEXES = ITEMS | ITEMS.map(lambda index: index | PACKED) | st.sampled_from((LOADING, UNPACKING, OVER))
 
 
 @given(EPOCHS, INDEXES)
@@ -47,7 +54,7 @@ def test_a_fresh_page_names_no_item() -> None:
     """On a fresh page no chunk was begun, none is cancelled, and word 0 is the layout's version."""
     words = new_page(mmap.mmap(-1, SIZE))
     assert words[VERSION] == words[0] == LAYOUT
-    assert (words[CANCEL], words[SINCE], words[DONE], words[BUSY]) == (0, 0, 0, 0)
+    assert (words[CANCEL], words[SINCE], words[DONE], words[BUSY], words[SPENT]) == (0, 0, 0, 0, 0)
     assert all(last_begun(words[ITEM], epoch) is None for epoch in range(1, 100))
 
 
@@ -64,12 +71,49 @@ def test_both_sides_see_the_same_words() -> None:
 
 def test_words_do_not_overlap() -> None:
     """Every word has a place of its own, so that each is written by one side only."""
-    assert sorted((VERSION, CANCEL, ITEM, SINCE, DONE, BUSY)) == list(range(6))
+    assert sorted((VERSION, CANCEL, ITEM, SINCE, DONE, BUSY, SPENT)) == list(range(7))
 
 
 def test_special_indexes_are_no_items() -> None:
-    """UNPACKING and OVER lie beyond any index, and a page refuses what doesn't fit a word."""
-    assert OVER != UNPACKING
-    assert min(OVER, UNPACKING) > 10**12
+    """What may stand in place of an index lies beyond any index, and a page refuses what doesn't fit a word."""
+    assert len({OVER, UNPACKING, LOADING}) == 3
+    assert 10**11 < PACKED < min(OVER, UNPACKING, LOADING)
     with pytest.raises(ValueError):
         new_page(mmap.mmap(-1, SIZE))[ITEM] = 2**64
+
+
+@given(EPOCHS, st.integers(0, 10**11))
+def test_what_is_behind_executed_items_is_no_item(epoch: int, index: int) -> None:
+    """What is written while outcomes are packed is told from items and from what stands in their place, and gives back its index."""
+    begun = last_begun(item_base(epoch) + (index | PACKED), epoch)
+    assert begun is not None
+    assert begun & PACKED
+    assert begun & ~PACKED == index
+    assert begun not in (OVER, UNPACKING, LOADING, index)
+
+
+@pytest.mark.parametrize(
+    ("begun", "finished"),
+    [
+        (None, 0),
+        (LOADING, 0),
+        (UNPACKING, 0),
+        (10, 0),
+        (13, 3),
+        (10 | PACKED, 0),
+        (13 | PACKED, 3),
+        (15 | PACKED, 5),
+        (OVER, 5),
+    ],
+)
+def test_the_page_tells_how_many_items_are_finished(begun: int | None, finished: int) -> None:
+    """Of items 10 to 14, those before the one that is executed are finished, and all once the chunk is over."""
+    assert n_finished(begun, 10, 5) == finished
+
+
+def test_every_way_to_be_spent_has_its_words() -> None:
+    """Each number that says why a worker should be replaced has a sentence of its own, and none is 0."""
+    numbers = [number for name, number in vars(Spent).items() if not name.startswith("_")]
+    assert sorted(numbers) == sorted(WHY_SPENT)
+    assert all(numbers)
+    assert len(set(WHY_SPENT.values())) == len(numbers) == len(set(numbers))

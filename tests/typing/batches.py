@@ -38,7 +38,7 @@ class Model:
 
 async def the_result_is_what_fn_returns(session: ParallelSession, X: Matrix, labels: list[str]) -> None:
     assert_type(await session.run_batches(predict, X), Matrix)
-    assert_type(await offloop.run_batches(predict, X, batch_size=64, workers=2), Matrix)
+    assert_type(await offloop.run_batches(predict, X, batch_size=64, workers=2, item_timeout_s=5), Matrix)
     assert_type(await session.run_batches(score, X, labels), tuple[Matrix, list[int]])
     assert_type(await session.run_batches(predict, X, combine="concat", on_error="group"), Matrix)
     assert_type(await session.run_batches(Model().predict, X), NDArray[np.int64])

@@ -30,6 +30,8 @@ async def wrong_options(session: ParallelSession) -> None:
     await session.run(half, 1, retrys=0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await session.run(half, 1, workers=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await session.run(half, 1, strategy="process")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await session.run(half, 1, item_timeout_s=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await session.run(half, 1, timeout_s="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ParallelSession(workers="auto")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ParallelSession(worker=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ParallelConfig(strategy=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -40,6 +42,7 @@ async def wrong_maps(session: ParallelSession) -> None:
     await session.run_parallel(half, ["three"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await session.run_parallel(half, [1], on_error="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await session.run_parallel(half, [1], seed=3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await session.run_parallel(half, [1], timeout_s=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     await session.run_parallel(draw, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

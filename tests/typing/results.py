@@ -56,7 +56,8 @@ async def module_level_functions_keep_types() -> None:
 async def session_methods_keep_types(session: ParallelSession) -> None:
     assert_type(await session.run_parallel(half, {1, 2}), list[float])
     assert_type(await session.run_parallel(half, arrive(), workers=2, chunk_size=8, label="halves"), list[float])
-    assert_type(await session.run(half, 3, retries=0, grace_s=0.5), float)
+    assert_type(await session.run(half, 3, retries=0, grace_s=0.5, timeout_s=2), float)
+    assert_type(await session.run_parallel(half, [1], item_timeout_s=0.5, grace_s=1), list[float])
     assert_type(await session.run_parallel(Model().predict, [[1.0]]), list[int])
     assert_type(await session.run_parallel(Model(), [[1.0]]), list[str])
     assert_type(await session.run_parallel(lambda number: str(number), [1, 2]), list[str])

@@ -14,6 +14,7 @@ from offloop import (
     checkpoint,
     in_worker,
     is_cancelled,
+    shield,
     worker_state,
 )
 
@@ -30,6 +31,8 @@ async def a_session_is_its_own_context_manager() -> None:
         assert_type(session.statistics(), SessionStatistics)
         assert_type(session.statistics().workers, tuple[int, ...])
         assert_type(session.config, ParallelConfig)
+    async with ParallelSession(max_items_per_worker=1000, worker_max_rss_bytes=2 << 30) as recycled:
+        assert_type(recycled.config.max_items_per_worker, int | None)
     async with ParallelSession(ParallelConfig(grace_s=0.1), idle_timeout_s=5) as configured:
         assert_type(configured, ParallelSession)
 
@@ -64,3 +67,5 @@ def what_a_worker_can_ask_is_typed() -> None:
     assert_type(is_cancelled(), bool)
     assert_type(worker_state(), Any)
     assert_type(checkpoint(), None)
+    with shield() as nothing:
+        assert_type(nothing, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from typing import NamedTuple
 
 _MAX_CHARACTERS = 4000
@@ -23,16 +22,6 @@ class Death(NamedTuple):
     exit_code: int | None
     cause: str = ""
     dump: str = ""
-
-    @property
-    def told_exit(self) -> str:
-        """The exit code as a reader wants it: with the name of the signal."""
-        if self.exit_code is None or self.exit_code >= 0:
-            return f"exit code {self.exit_code}"
-        try:
-            return f"exit code {self.exit_code} ({signal.Signals(-self.exit_code).name})"
-        except ValueError:
-            return f"exit code {self.exit_code}"
 
 
 def dump_from(text: bytes) -> str:

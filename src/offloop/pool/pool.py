@@ -20,7 +20,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -34,6 +33,7 @@ from anyio.lowlevel import current_token
 
 from ..deciding.starting import CALM, after_failure, after_loss, in_a_new_row
 from ..errors import SessionClosedError, WorkerStartError
+from ..forking import in_forked_child
 from ..strategies.base import PoolFull
 from .line import Line
 from .pooled import L, Start, StartAgain
@@ -361,14 +361,18 @@ class Pool(Generic[L]):
             if is_done or self._full_until != was_full_until:
                 return
 
-    def close(self) -> None:
-        """Refuse new leases and kill every lane; blocks until nothing of them is left. Idempotent."""
+    def refuse(self) -> None:
+        """Grant no more leases, to those who wait neither; what was granted goes on. Idempotent."""
         with self._lock:
             self._end = self._end or "closed"
-            idle, leased = list(self._idle), list(self._leased)
-            self._idle.clear()
-            self._leased.clear()
             self._line.wake_all()
+
+    def close(self) -> None:
+        """Refuse new leases and kill every lane; blocks until nothing of them is left. Idempotent."""
+        self.refuse()
+        with self._lock:
+            idle, self._idle = self._idle, deque()
+            leased, self._leased = self._leased, set()
         self._starts.break_off()
         for lane in (*idle, *leased):
             lane.kill()
@@ -391,10 +395,7 @@ class Pool(Generic[L]):
 _pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     for pool in list(_pools):
         pool.leave_behind()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

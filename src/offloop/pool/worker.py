@@ -25,7 +25,9 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..endings import crashed_stack, ending_of
 from ..errors import OffloopError, WorkerError, WorkerInitError, WorkerStartError
+from ..forking import in_forked_child
 from ..sensing.oom import OomKills
 from ..wire import status_page
 from ..wire.failures import PackedFailure, unpack_failure
@@ -211,12 +213,12 @@ class Worker:
         death = self.death()
 
         def told(tries: int) -> WorkerError:
-            how = f"its process ended with {death.told_exit}{_in_a_row(tries)} before it answered"
+            how = f"its process ended before it answered{_in_a_row(tries)}: {ending_of(death.exit_code).how}"
             if death.cause:
                 how += f", {death.cause}"
             error = WorkerInitError("worker_init", how) if has_init else WorkerStartError(how)
             if death.dump:
-                error.add_note(death.dump)
+                error.add_note(crashed_stack(death.dump))
             return error
 
         return StartAgain(told)
@@ -382,13 +384,10 @@ def kill_all() -> None:
         worker.kill()
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     global _registry_lock
     _registry_lock = threading.Lock()
     for worker in list(_started):
         worker._forget()
     _started.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

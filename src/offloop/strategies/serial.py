@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
+from ..forking import in_forked_child
 from ..pool.lease import PooledBackend
 from ..pool.pool import Pool
 from ..pool.thread_lane import ThreadLane, current_thread_lane
@@ -44,11 +44,8 @@ def thread_backend(limit: int, name: str, idle_timeout_s: float) -> PooledBacken
     return PooledBackend(pool, is_remote=False)
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     global _local, _lock
     _lock = threading.Lock()
     _local = None  # its thread was left behind in the parent
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
