@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -24,6 +25,7 @@ from .wire.unpicklable import find_unpicklable
 R = TypeVar("R")
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("offloop_pickling")
+_no_limit: RunVar[anyio.CapacityLimiter] = RunVar("offloop_abandoned")
 _MAX_THREADS = 4  # pickling holds the GIL for most of its time, so that more would not be faster
 
 _MANY = 1024  # more items than these are small enough to be pickled together, 2 to 4 µs each less
@@ -33,13 +35,15 @@ _RECENT = 4  # a buffer that stands in one of the last messages of a run, and ag
 async def in_thread(work: Callable[..., R], *args: Any) -> R:
     """Call in a thread; when cancelled, leave it to end by itself: it touches nothing that anybody else uses."""
     try:
-        limiter = _limiter.get()
+        limiter, no_limit = _limiter.get(), _no_limit.get()
     except LookupError:
-        limiter = anyio.CapacityLimiter(_MAX_THREADS)
+        limiter, no_limit = anyio.CapacityLimiter(_MAX_THREADS), anyio.CapacityLimiter(math.inf)
         _limiter.set(limiter)
+        _no_limit.set(no_limit)
     errand = ThreadCall(work, args)
     try:
-        await anyio.to_thread.run_sync(errand, abandon_on_cancel=True, limiter=limiter)
+        async with limiter:  # not by the thread itself: on trio one that was left would keep its place until it ends
+            await anyio.to_thread.run_sync(errand, abandon_on_cancel=True, limiter=no_limit)
         return errand.result.pop()
     finally:
         errand.is_wanted = False

@@ -38,7 +38,7 @@ class Explained:
 
     def __str__(self) -> str:
         parts = self._parts()
-        what = _printable(parts["what"] or ", ".join(map(str, getattr(self, "args", ()))))
+        what = printable(parts["what"] or ", ".join(map(str, getattr(self, "args", ()))))
         lines = [f"{what} [{self.code}]".lstrip()]
         lines += [f"  {label + ':':{_WIDTH}}{_indented(parts[label])}" for label in LABELS if parts.get(label)]
         return "\n".join(lines)
@@ -46,9 +46,11 @@ class Explained:
 
 def _indented(text: str) -> str:
     """Return text whose further lines begin where its first one does, without those that are empty."""
-    return f"\n{' ' * (_WIDTH + 2)}".join(_printable(line) for line in text.splitlines() if line.strip())
+    return f"\n{' ' * (_WIDTH + 2)}".join(printable(line) for line in text.splitlines() if line.strip())
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return text on one line; what would move a terminal's cursor or colour it is escaped."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

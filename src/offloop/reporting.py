@@ -7,6 +7,7 @@ import re
 from .endings import signal_name
 from .errors import UnpicklableError
 from .events import Guidance, ItemRetried, ItemTimedOut, RunDecided, RunFellBack, RunFinished, WorkerDied
+from .explaining import printable
 from .model import Decision, Reason, SessionStatistics, Strategy
 from .options import CallOptions
 from .pool.lane import WorkerLane
@@ -47,7 +48,7 @@ def tell_decision(decision: Decision, options: CallOptions) -> None:
                 platform=decision.platform,
                 executor_type=_EXECUTOR_TYPES[decision.strategy],
                 hint=decision.hint,
-                label=options.label,
+                label=_label(options),
             )
         )
     if is_fallback(decision):
@@ -57,6 +58,10 @@ def tell_decision(decision: Decision, options: CallOptions) -> None:
 def is_fallback(decision: Decision) -> bool:
     """Whether a run executes elsewhere than it was asked to."""
     return decision.requested not in (Strategy.AUTO, decision.strategy) and decision.reason is not Reason.NO_ITEMS
+
+
+def _label(options: CallOptions) -> str | None:
+    return None if options.label is None else printable(options.label)
 
 
 def tell_fallback(
@@ -97,7 +102,8 @@ def _without_values(error: BaseException) -> str:
 
 def _type_name(error: BaseException) -> str:
     kind = type(error)
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.").replace("offloop.errors.", "offloop.")
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.").replace("offloop.errors.", "offloop.")
+    return printable(name)
 
 
 def tell_guidance(topic: str, advice: str, fn: str) -> None:
@@ -138,7 +144,7 @@ def tell_end(decision: Decision, options: CallOptions, tally: Tally, wall_s: flo
                 estimated_s=decision.estimated_s,
                 speedup_estimate=tally.busy_s / wall_s if wall_s else 0.0,
                 peak_in_flight=tally.peak_in_flight,
-                label=options.label,
+                label=_label(options),
             )
         )
 

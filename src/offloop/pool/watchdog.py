@@ -10,10 +10,10 @@ from time import monotonic
 
 from ..deciding.stopping import Act, Stopping
 from ..strategies.base import Chunk, Expired
-from ..wire.status_page import CANCEL, ITEM, LOADING, SINCE, last_begun
+from ..wire.status_page import CANCEL, ITEM, LOADING, PACKED, SINCE, UNPACKING, last_begun
 
 LOAD_S = 30.0  # what unpickling the function may take besides, since it may import: a guess
-BEGIN_S = 10.0  # what a worker may take besides to begin a chunk, large arguments included, before it counts as stuck: a guess
+MOVE_S = 10.0  # what large arguments may take on their way, and large results, until the worker counts as stuck: a guess
 
 
 class Watchdog:
@@ -57,6 +57,9 @@ class Watchdog:
     def _age(self, begun: int | None, now: float, limit_s: float) -> tuple[float, float]:
         """Return for how long what the page says has lasted, and how long it may."""
         if begun is None:
-            return now - self._seen_at, limit_s + BEGIN_S
+            return now - self._seen_at, limit_s + MOVE_S
         age_s = now - self._words[SINCE] / 1e9
-        return age_s, limit_s + LOAD_S if begun == LOADING else limit_s
+        if begun == LOADING:
+            return age_s, limit_s + LOAD_S
+        is_moving = begun & PACKED and begun != UNPACKING
+        return age_s, limit_s + MOVE_S if is_moving else limit_s

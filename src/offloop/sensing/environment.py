@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from ..checks import did_you_mean
 from ..errors import SettingError
+from ..explaining import printable
 from ..model import Strategy
 from ..settings import Local, ParallelConfig, TransportName, variable_of
 
@@ -103,7 +104,7 @@ def sense_environment(environ: Mapping[str, str]) -> Environment:
     word = environ.get(written.get(_PARALLEL, ""), "").strip().lower()
     for variable, name in written.items():
         if variable not in VARIABLES:
-            warnings.warn(f"{name} is no setting of offloop; {did_you_mean(variable, VARIABLES)}", stacklevel=2)
+            warnings.warn(f"{printable(name)} is no setting of offloop; {did_you_mean(variable, VARIABLES)}", stacklevel=2)
         elif environ[name].strip() and not (variable == _PARALLEL and word in ("off", "on")):
             settings[VARIABLES[variable].setting] = _value(VARIABLES[variable], name, environ[name])
     return Environment(settings, is_off=word == "off", lifts_ci=word == "on")

@@ -49,7 +49,7 @@ def _cores(system: System, cores: int) -> int:
     """Return usable cores: the least of affinity, the quotas of all cgroups around this one and LOKY_MAX_CPU_COUNT."""
     quotas = [quota for group in groups(system, "cpu") for quota in _quota(system, group)]
     limit = system.environ.get("LOKY_MAX_CPU_COUNT", "").strip()
-    limits = [int(limit)] if limit.isdecimal() and int(limit) > 0 else []
+    limits = [int(limit)] if _is_count(limit) else []
     return max(1, min([cores, *map(int, quotas), *limits]))
 
 
@@ -121,4 +121,12 @@ def worker_environment(cores: int, workers: int, environ: Mapping[str, str]) -> 
 def _first_number(text: str) -> int | None:
     """Return the first of the numbers, of which there may be one for each level of nesting."""
     first = text.partition(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) > 0 else None
+    return int(first) if _is_count(first) else None
+
+
+def _is_count(text: str) -> bool:
+    """Whether this is a whole number above 0, and one that int() reads."""
+    return text.isdecimal() and len(text) <= _MAX_DIGITS and int(text) > 0
+
+
+_MAX_DIGITS = 18

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import ItemError, UnpicklableItem, UnpicklableResult
+from ..explaining import printable
 from .pickling import dumps, loads
 from .unpicklable import find_unpicklable
 
@@ -49,7 +50,7 @@ def _users_part(trace: TracebackType | None) -> TracebackType | None:
 def type_name(error: BaseException) -> str:
     """Return the qualified name of an exception's class."""
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return printable(kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}")
 
 
 def safe_text(error: BaseException) -> str:

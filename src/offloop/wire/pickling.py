@@ -14,6 +14,7 @@ from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from ..explaining import printable
 from .reducers import Reducer, dispatch_table
 
 Persist = Callable[[object], int | None]
@@ -276,17 +277,18 @@ def describe_function(fn: object) -> str:
     name = getattr(fn, "__qualname__", None)
     if name is None:
         inner = wrapped(fn)
-        return type(fn).__qualname__ if inner is None else f"{type(fn).__qualname__} of {describe_function(inner)}"
+        name = printable(type(fn).__qualname__)
+        return name if inner is None else f"{name} of {describe_function(inner)}"
     code = getattr(fn, "__code__", None)
     module = getattr(fn, "__module__", None)
     where = f" ({code.co_filename.rpartition('/')[2]}:{code.co_firstlineno})" if code is not None else ""
-    return f"{f'{module}.' if module else ''}{name}{where}"
+    return printable(f"{f'{module}.' if module else ''}{name}{where}")
 
 
 def function_name(fn: object) -> str:
     """Return a short name for logs."""
     name = getattr(fn, "__qualname__", None)
     if name is not None:
-        return f"{getattr(fn, '__module__', None) or '?'}.{name}"
+        return printable(f"{getattr(fn, '__module__', None) or '?'}.{name}")
     inner = wrapped(fn)
-    return function_name(inner) if inner is not None else type(fn).__qualname__
+    return function_name(inner) if inner is not None else printable(type(fn).__qualname__)

@@ -7,6 +7,7 @@ from functools import partial
 from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
+from ..explaining import printable
 from .pickling import dumps
 
 _MAX_PARTS = 200
@@ -25,7 +26,7 @@ def find_unpicklable(value: object, path: str) -> tuple[str, str]:
             break
         path, value = culprit
     kind = type(value)
-    return path, f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return printable(path), printable(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
 
 
 def _first_culprit(value: object, path: str, seen: set[int]) -> tuple[str, object] | None:
@@ -45,7 +46,7 @@ def _first_culprit(value: object, path: str, seen: set[int]) -> tuple[str, objec
 def _parts(value: Any, path: str) -> Iterable[tuple[str, object]]:
     """Yield what is inside a value, with the way to it."""
     if isinstance(value, dict):
-        yield from ((f"{path}[{key!r}]", part) for key, part in list(value.items()))
+        yield from ((f"{path}[{_key(key)}]", part) for key, part in list(value.items()))
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"{path}[{i}]", part) for i, part in enumerate(value))
     elif isinstance(value, FunctionType):
@@ -61,6 +62,14 @@ def _parts(value: Any, path: str) -> Iterable[tuple[str, object]]:
         if isinstance(attributes, dict):
             yield from ((f"{path}.{name}", part) for name, part in list(attributes.items()))
         yield from _slots(value, path)
+
+
+def _key(key: object) -> str:
+    """Return how a key is written; one of another kind than text or a number may have no text, or a long one."""
+    if type(key) in (str, int, bool, float, bytes, type(None)):
+        return repr(key)
+    kind = type(key)
+    return f"<{kind.__module__}.{kind.__qualname__}>".replace("<builtins.", "<")
 
 
 def _slots(value: object, path: str) -> Iterable[tuple[str, object]]:

@@ -47,6 +47,7 @@ from .recycling import Recycling
 from .task import Task
 from .wiring import Wiring
 
+_LEAST_PRIORITY = 19  # see setpriority(2)
 _BROKEN = 70  # exit code of a worker whose own code failed: EX_SOFTWARE of sysexits.h
 _MAX_LOADED = 16  # runs whose function is kept unpickled; runs that take turns on a lane are few
 
@@ -71,7 +72,7 @@ def prepare(wiring: Wiring, nice: int, storage: tuple[str, str | None]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if nice:
-        os.nice(nice)
+        os.nice(min(nice, _LEAST_PRIORITY))
     lane.setblocking(True)
     _lane = lane
     _page, text = wiring.open_page(lane)
@@ -153,7 +154,7 @@ class Worker:
         self._named: dict[bytes, Callable[..., Any]] = {}
         self._loaded: OrderedDict[tuple[int, bytes], Callable[..., Any]] = OrderedDict()
         self._task: Header
-        self._name = ""  # of the function that is executed
+        self._fn: Callable[..., Any]  # what is executed
         self._last = _NOTHING
 
     def handle(self, frame: Frame) -> None:
@@ -216,7 +217,7 @@ class Worker:
         except BaseException as error:
             self._unreadable(describe_function(fn), error)
             return
-        self._name = describe_function(fn)
+        self._fn = fn
         try:
             with inner_threads(all_cores()) if header.flags & Flag.ALONE else nullcontext():
                 rest = execute(
@@ -322,7 +323,7 @@ class Worker:
                 if packer.parts:
                     self._send_apart(packer, index - len(packer.parts), elapsed_ns)
                     packer = Packer()
-                self.failure(index, unpicklable_result(index, value, self._name, error))
+                self.failure(index, unpicklable_result(index, value, describe_function(self._fn), error))
         self._send_apart(packer, start + len(values) - len(packer.parts), elapsed_ns, flags)
 
     def _send_apart(self, packer: Packer, start: int, elapsed_ns: int, flags: int = 0) -> None:
@@ -346,6 +347,6 @@ class Worker:
     def failure(self, index: int, error: BaseException) -> None:
         """Send what one item raised."""
         if isinstance(error, Unreadable) and error.__cause__ is not None:
-            error = unreadable_item(index, self._name, error.__cause__)
+            error = unreadable_item(index, describe_function(self._fn), error.__cause__)
         payload = dumps(tuple(pack_failure(error)))
         self._answer(Kind.FAILURE, payload, Flag.PLAIN, index, 1)

@@ -1,0 +1,106 @@
+"""Every fault has a test that was run, but for three at the most, whose capability is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import ledger as ledger_module
+from .ledger import Ledger, files, rows_in
+from .rows import FAULTS, MISSING, MOST_MISSING, ROWS, WAITING, exists
+
+
+def told(numbers: frozenset[int] | set[int]) -> str:
+    return "\n".join(f"{number}: {FAULTS[number]}" for number in sorted(numbers))
+
+
+def test_rows_are_numbered_once() -> None:
+    """A number stands for one fault, and each has a row that says what is expected."""
+    assert sum(len(row.faults) for row in ROWS) == len(FAULTS)
+    assert set(FAULTS) == {*range(1, 71), *range(76, 81)}
+    assert all(row.expected for row in ROWS)
+
+
+def test_every_row_has_a_test_somewhere() -> None:
+    """Each row is in the mark of a test, and no mark names a row that there isn't."""
+    marked = frozenset[int]().union(*map(rows_in, files()))
+    assert not marked - set(FAULTS)
+    assert not (without := set(FAULTS) - WAITING - marked), told(without)
+
+
+def test_what_is_missing_is_little_and_named() -> None:
+    """Rows may wait for a capability that does not exist, in three rows at the most; once it does they are due."""
+    assert len(MISSING) <= MOST_MISSING
+    assert not [missing.capability for missing in MISSING if exists(missing.capability)]
+    for missing in MISSING:
+        assert any(set(missing.numbers) <= set(row.faults) for row in ROWS), missing
+
+
+@pytest.mark.account
+def test_every_row_is_run(ledger: Ledger) -> None:
+    """Where all tests are run there is one for each row that wasn't left out, and not all of a row's were skipped."""
+    without = ledger.expected - ledger.collected()
+    assert not without, f"no test is run for\n{told(without)}"
+    skipped = ledger.expected & ledger.skipped()
+    assert not skipped, f"all tests are skipped for\n{told(skipped)}"
+
+
+PROBE = """
+import pytest
+
+@pytest.mark.fault(1)
+def test_done(): pass
+
+@pytest.mark.fault(2)
+def test_skipped(): pytest.skip("no way")
+
+@pytest.mark.fault(3)
+@pytest.mark.skip(reason="no way")
+def test_skipped_early(): pass
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize("way", [1, 2])
+def test_skipped_once(way):
+    if way == 1:
+        pytest.skip("no way")
+
+@pytest.mark.fault(5)
+def test_failed(): assert False
+
+@pytest.mark.fault(6)
+def test_left_out(): pass
+"""
+BESIDE = """
+import pytest
+
+@pytest.mark.fault(7)
+def test_beside(): pass
+"""
+
+
+def account_of(folder: Path, *arguments: str) -> Ledger:
+    """Return the account of a run of the tests in a folder that stands in for this one."""
+    kept = Ledger()
+    without = [f"-pno:{name}" for name in ("cacheprovider", "faulthandler", "timeout", "anyio")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_module, "FOLDER", folder)
+        patch.setattr(ledger_module, "_TESTS", folder.parent)
+        pytest.main([*without, "-q", "-c", "/dev/null", f"--rootdir={folder}", *arguments], plugins=[kept])
+    return kept
+
+
+def test_the_ledger_tells_rows_apart(tmp_path: Path) -> None:
+    """Rows count as run if a test of theirs ended otherwise than skipped, and not if it was left out."""
+    folder = tmp_path / "faults"
+    folder.mkdir()
+    (folder / "test_probe.py").write_text(PROBE)
+    (tmp_path / "test_beside.py").write_text(BESIDE)
+    due = set(FAULTS) - WAITING
+    whole = account_of(folder, str(folder))
+    assert (whole.collected(), whole.skipped(), whole.expected) == ({1, 2, 3, 4, 5, 6}, {2, 3}, due - {7})
+    more = account_of(folder, str(tmp_path))
+    assert (more.collected(), more.expected) == ({1, 2, 3, 4, 5, 6, 7}, due)
+    partly = account_of(folder, "--deselect", "test_probe.py::test_left_out", str(folder))
+    assert (partly.collected(), partly.expected) == ({1, 2, 3, 4, 5}, frozenset())
+    assert account_of(folder, f"{folder}/test_probe.py::test_done").expected == frozenset()
