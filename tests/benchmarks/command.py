@@ -15,6 +15,10 @@ from .calibration import iterations_per_ms
 from .canonical.figures import CANONICAL
 from .cold_auto.study import ColdAuto
 from .entrants import Assignment, Entrant, Role
+from .faults.cost import FaultCost
+from .faults.figures import FAULT_FIGURES
+from .faults.from_scratch import FromScratch
+from .faults.parent_killed import ParentKilled
 from .figures import FIGURES, Figure
 from .goals import Verdict, judge
 from .hosting import Guest
@@ -29,11 +33,18 @@ from .transport.killed import Killed
 from .transport.watched import TimedThenWatched
 
 QUICK_ROUNDS = 3
-TABLES = (*FIGURES, *CANONICAL, *TRANSPORT)
-STUDIES: dict[str, type[Study]] = {"regret": Regret, "cold_auto": ColdAuto, "killed_100": Killed}
+TABLES = (*FIGURES, *CANONICAL, *TRANSPORT, *FAULT_FIGURES)
+STUDIES: dict[str, type[Study]] = {
+    "regret": Regret,
+    "cold_auto": ColdAuto,
+    "killed_100": Killed,
+    "parent_killed": ParentKilled,
+    "fault_cost": FaultCost,
+}
 GROUPS = {
     "canonical": {figure.name for figure in CANONICAL},
     "transport": {"killed_100", *(figure.name for figure in TRANSPORT)},
+    "faults": {"parent_killed", "fault_cost", *(figure.name for figure in FAULT_FIGURES)},
 }
 
 
@@ -76,6 +87,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--peers", type=lambda text: text.split(","), help="of the peers, by commas; default all"
+    )
+    parser.add_argument(
+        "--against", metavar="REVISION", help="what fault_cost holds this tree against, as git names it"
     )
     parser.add_argument("--rounds", type=int, help="timed rounds; default: each figure's own")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a round of loop_delay")
@@ -144,7 +158,7 @@ def opened(figure: Figure, options: argparse.Namespace, turns: int, entrant: Ent
         seconds=options.seconds,
         quick=options.quick,
     )
-    if figure.sampler in (Guest, TimedThenWatched):
+    if figure.sampler in (Guest, TimedThenWatched, FromScratch):
         return figure.sampler(assignment, verbose=options.verbose)
     return figure.sampler(assignment)
 

@@ -32,13 +32,13 @@ class Deciding:
         from offloop.settings import ParallelConfig
 
         item_s = {"tiny": 1e-7, "short": 1e-5, "long": 1e-2}[assignment.entrant.variant]
-        workers: Any = SimpleNamespace(n_idle=assignment.workers)
+        workers: Any = SimpleNamespace(n_idle=assignment.workers, capacity=assignment.workers)
         self._planner = Planner(Host(cores=assignment.workers), ParallelConfig(), workers)
         self._options = CallOptions(strategy=Strategy.AUTO, thread_safe=True)
         self._backends: list[Any] = [Idle(), Idle()]
         cost = self._planner.look_at(work, [1.0], self._options).cost
         cost.executed(100, 100 * item_s, 2 * item_s, is_remote=False)
-        cost.watched(0.95, 0.005)
+        cost.watched(0.95, 0.005, 1.0)
 
     def sample(self) -> Sample:
         """Return the seconds that one decision took on average."""

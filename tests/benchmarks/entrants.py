@@ -60,6 +60,7 @@ class Assignment:
     seconds: float
     quick: bool = False
     watched: bool = False  # its workers' memory is read meanwhile, where the scenario can
+    from_scratch: bool = False  # the scenario starts the contender itself, and ends it
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

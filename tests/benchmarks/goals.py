@@ -29,7 +29,8 @@ class Goal:
             return f"{measure} {sign} {self.limit:g}"
         if self.against is None:
             return f"{measure} {sign} {self.limit * 1e3:g} ms"
-        return f"{measure} {sign} {self.limit:g} × {self.against}"
+        theirs = f": {self.against_measure.removesuffix('_s')}" if self.against_measure else ""
+        return f"{measure} {sign} {self.limit:g} × {self.against}{theirs}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,14 @@ async def opened(assignment: Assignment) -> AsyncIterator[Callable[[], Awaitable
 
         yield take_sample
         return
+    if assignment.from_scratch:
+        from .faults.scenarios import FAULTS
+
+        async def take_sample_from_scratch() -> tuple[Sample, str]:
+            return await FAULTS[assignment.scenario](assignment), ""
+
+        yield take_sample_from_scratch
+        return
     scenario = scenario_of(assignment.scenario)
     async with build(assignment.entrant, workers=assignment.workers) as contender:
 

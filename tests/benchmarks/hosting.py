@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -23,21 +24,32 @@ CLOSE_LIMIT_S = 15.0
 
 
 class Guest:
-    """Starts the contender at once; asleep on its standard input between samples."""
+    """Starts the contender at once; asleep on its standard input between samples.
+
+    Folders come before others on its path, and on that of all that it starts; under a command, it is that which starts it.
+    """
 
     remark = ""
+    limit_s = SAMPLE_LIMIT_S
 
-    def __init__(self, assignment: Assignment, *, verbose: bool = False) -> None:
-        self._limit_s = SAMPLE_LIMIT_S + 2 * assignment.seconds
+    def __init__(
+        self,
+        assignment: Assignment,
+        *,
+        verbose: bool = False,
+        folders: Sequence[Path] = (),
+        under: Sequence[str] = (),
+    ) -> None:
+        self._limit_s = self.limit_s + 2 * assignment.seconds
         source = f"from {__package__}.guest import main; main()"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", source, assignment.to_json()],
+            [*under, sys.executable, "-c", source, assignment.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if verbose else subprocess.DEVNULL,
             text=True,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": PYTHONPATH},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, folders), PYTHONPATH])},
             start_new_session=True,  # Ctrl-C is the host's to handle
         )
         try:

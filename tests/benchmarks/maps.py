@@ -36,6 +36,11 @@ def tiny(ms: int) -> Map:
     return Map(add_one, list(range(100_000)), costs_known=False)
 
 
+def short_items(ms: int) -> Map:
+    """2,000 items of 50 µs each."""
+    return Map(busy, [ms // 20] * 2000)
+
+
 def half_ms_calls(ms: int) -> Map:
     """1,000 calls of 0.5 ms, the work of the figure ``callers``."""
     return Map(busy, [ms // 2] * 1000)
@@ -46,6 +51,7 @@ MAPS: dict[str, Callable[[int], Map]] = {
     "heavy_tail": heavy_tail,
     "late_heavy": late_heavy,
     "tiny": tiny,
+    "short_items": short_items,
     "callers": half_ms_calls,
 }
 

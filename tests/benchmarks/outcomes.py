@@ -1,5 +1,6 @@
 """What a figure found out about one entrant."""
 
+import math
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -7,7 +8,7 @@ from .entrants import Entrant, Sample
 from .quantiles import quantile
 
 # Measures whose rounds are summed up by the worst one, not the median.
-WORST_OF_ALL = {"max_s", "pss_mb", "pss_share"}
+WORST_OF_ALL = {"max_s", "pss_mb", "pss_share", "failed", "lost", "wrong", "most_live", "too_many"}
 
 
 @dataclass
@@ -43,6 +44,11 @@ class Outcome:
 def ratios(ours: Outcome, theirs: Outcome, measure: str, their_measure: str) -> list[float]:
     """Our time as a share of theirs, round by round: a slow minute of the host strikes both alike."""
     return [
-        median(mine[measure]) / median(other[their_measure])
+        _share(median(mine[measure]), median(other[their_measure]))
         for mine, other in zip(ours.samples, theirs.samples, strict=False)
     ]
+
+
+def _share(mine: float, theirs: float) -> float:
+    """Not a number where the other one counted nothing."""
+    return mine / theirs if theirs else math.nan

@@ -97,6 +97,7 @@ SCENARIOS: dict[str, Scenario] = {
     "heavy_tail": whole_map,
     "late_heavy": whole_map,
     "tiny": whole_map,
+    "short_items": whole_map,
     "callers": callers,
     "loop_delay": loop_delay,
 }

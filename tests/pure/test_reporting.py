@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,13 +19,17 @@ from offloop.reporting import (
     forget_guidance,
     is_fallback,
     snapshot,
+    tell_death,
     tell_decision,
     tell_end,
     tell_fallback,
     tell_guidance,
+    tell_retry,
+    tell_timeout,
 )
 from offloop.tally import Tally
 from offloop.telemetry import add_sink, use_default_sink
+from offloop.wire.status_page import LOADING, OVER, PACKED, UNPACKING
 
 AUTO = CallOptions(strategy=Strategy.AUTO)
 
@@ -181,6 +186,27 @@ def test_guidance_waits_for_a_listener(heard: list[Event]) -> None:
     telemetry._sinks = sinks
     tell_guidance("thread_safe", "thread_safe=True", "app.fn")
     assert len(heard) == 1
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_timeout_is_told_with_its_times(heard: list[Event], is_killed: bool) -> None:
+    """A timeout is a warning that names item, age and limit, and whether it has cost a worker."""
+    tell_timeout("app.fn", 3, 2.25, 2.0, is_killed=is_killed)
+    (event,) = heard
+    assert (event.event, event.level) == ("item.timed_out", logging.WARNING)
+    assert event.as_dict() == {"fn": "app.fn", "item": 3, "age_s": 2.25, "limit_s": 2.0, "is_killed": is_killed}
+
+
+@pytest.mark.parametrize(
+    ("begun", "item"), [(0, 0), (17, 17), (17 | PACKED, None), (LOADING, None), (UNPACKING, None), (OVER, None)]
+)
+def test_a_death_names_the_item_if_there_was_one(heard: list[Event], begun: int, item: int | None) -> None:
+    """What a worker that died was on is told as an item's index, or as none where no item was executed."""
+    tell_death("app.fn", -11, begun, "why")
+    tell_retry("app.fn", 17, 1)
+    died, retried = (event.as_dict() for event in heard)
+    assert died == {"fn": "app.fn", "exit_code": -11, "signal": "SIGSEGV", "item": item, "cause": "why"}
+    assert retried == {"fn": "app.fn", "item": 17, "deaths": 1}
 
 
 def a_tally(**counts: Any) -> Tally:

@@ -35,7 +35,7 @@ def test_nothing_waits_while_nothing_fails() -> None:
     """Without failures lanes start at once and as many at a time as are wanted."""
     assert CALM.not_before < 0
     assert CALM.most_at_once is None
-    assert not CALM.is_over
+    assert not CALM.is_over(TRIES)
 
 
 def test_pauses_grow_up_to_a_limit() -> None:
@@ -48,16 +48,16 @@ def test_pauses_grow_up_to_a_limit() -> None:
 
 def test_three_failures_in_a_row_are_enough() -> None:
     """A row of three is over, and a start that goes well ends a row."""
-    assert [failed(CALM, n)[0].is_over for n in range(1, TRIES + 2)] == [False, False, True, True]
+    assert [failed(CALM, n)[0].is_over(TRIES) for n in range(1, TRIES + 2)] == [False, False, True, True]
     assert TRIES == 3
-    assert not failed(in_a_new_row(failed(CALM, 2)[0]), 2)[0].is_over
+    assert not failed(in_a_new_row(failed(CALM, 2)[0]), 2)[0].is_over(TRIES)
 
 
 def test_a_new_row_goes_on_with_the_pauses() -> None:
     """Who asks anew after a row was given up gets as many tries again, but no earlier than the pauses allow."""
     given_up, _ = failed(CALM, 3)
     anew = in_a_new_row(given_up)
-    assert not anew.is_over
+    assert not anew.is_over(TRIES)
     assert anew.not_before == given_up.not_before
     assert [round(pause, 9) for pause in failed(anew, 3, now=given_up.counted_at)[1]] == [0.2, 0.4, 0.8]
 
@@ -76,7 +76,7 @@ def test_some_losses_are_free() -> None:
         trouble = after_loss(trouble, now=10.0)
         pauses.append(round(trouble.not_before - 10.0, 9))
     assert pauses == [0.0] * FREE_LOSSES + [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
-    assert not trouble.is_over
+    assert not trouble.is_over(TRIES)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["failure", "loss", "row"]), st.floats(0, 2)), max_size=60))

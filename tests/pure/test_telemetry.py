@@ -21,6 +21,7 @@ from offloop.telemetry import (
     add_sink,
     emit,
     is_heard,
+    tell_item_abandoned,
     tell_worker_killed,
     tell_worker_retired,
     tell_worker_started,
@@ -360,4 +361,14 @@ def test_workers_are_told_of(heard: list[Event]) -> None:
         ("worker.started", logging.INFO, 7, 0.15),
         ("worker.killed", logging.WARNING, 7, "did not stop within grace_s"),
         ("worker.retired", logging.INFO, 8, "fn changed"),
+    ]
+
+
+def test_items_that_are_left_are_told_of(heard: list[Event]) -> None:
+    """An item that goes on in its thread though it was to stop is a warning, with how long it was given."""
+    tell_item_abandoned("app.fn", 3, 0.5)
+    tell_item_abandoned("app.fn", None, 0.0)
+    assert [(event.event, event.level, *event.as_dict().values()) for event in heard] == [
+        ("item.abandoned", logging.WARNING, "app.fn", 3, 0.5),
+        ("item.abandoned", logging.WARNING, "app.fn", None, 0.0),
     ]

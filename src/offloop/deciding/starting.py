@@ -2,8 +2,9 @@
 
 Rules:
 
-- A start that failed for want of something that may be there later is tried again after a pause, `TRIES` times in a row;
-  then those who wait are told, if there is no lane at all. The next who needs a lane begins a new row.
+- A start that failed for want of something that may be there later is tried again after a pause, `TRIES` times in a row,
+  or `TRIES_IF_KILLED` times where a process was killed from outside, which is no fault of its own; then those who wait are
+  told, if there is no lane at all. The next who needs a lane begins a new row.
 - Pauses grow from one failure to the next, across rows, up to `MOST_S`, until a lane has served: however often somebody
   asks, a start that always fails is not made without pause.
 - A lane that dies before it has served is likewise followed by a pause, but not the first few times: the item that it was
@@ -18,6 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 TRIES = 3
+TRIES_IF_KILLED = 10  # a guess: about six seconds
 FIRST_S, MOST_S = 0.05, 1.0  # guesses; a start takes 0.1 s of processor time, so at most a tenth goes into vain ones
 
 # An item that kills its worker is tried twice as a rule. Some in a row should not make a map slow; a guess.
@@ -41,10 +43,13 @@ class Trouble(NamedTuple):
     counted_at: float = float("-inf")
     not_before: float = float("-inf")
 
-    @property
-    def is_over(self) -> bool:
-        """Whether a row of failures is long enough to give up."""
-        return self.failures >= TRIES
+    def is_over(self, tries: int) -> bool:
+        """Whether a row of failures is long enough to give up.
+
+        Args:
+            tries: How many such failures are.
+        """
+        return self.failures >= tries
 
     @property
     def most_at_once(self) -> int | None:

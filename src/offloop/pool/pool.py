@@ -70,14 +70,13 @@ class Pool(Generic[L]):
         self._lock = threading.Lock()
         self._idle: deque[L] = deque()
         self._leased: set[L] = set()
-        self._starting = 0
+        self.n_started = self._starting = 0
         self._line = Line()
         self._trouble = CALM
         self._start_error: Exception | None = None  # what was given up for last, since the last start that went well
         self._given_up = 0  # the last ticket that was out when there was no lane to wait for either
         self._full_until = 0.0
         self._end: str | None = None  # why no more leases are granted
-        self.n_started = 0
         _pools.add(self)
 
     @property
@@ -326,7 +325,7 @@ class Pool(Generic[L]):
             if self._starting > 1:
                 self._starting -= 1
                 return True
-            if self._end is None and not self._trouble.is_over:
+            if self._end is None and not self._trouble.is_over(error.tries):
                 return False
             error = error.told(self._trouble.failures)
         self._give_up(error)

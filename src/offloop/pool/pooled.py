@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from ..deciding.starting import TRIES
 from ..strategies.base import Lane
 
 
@@ -36,8 +37,9 @@ class StartAgain(Exception):
 
     Attributes:
         told: Makes the error for those who wait, of how often this has happened in a row.
+        tries: How often in a row it is worth trying.
     """
 
-    def __init__(self, told: Callable[[int], Exception]) -> None:
-        super().__init__(told)
-        self.told = told
+    def __init__(self, told: Callable[[int], Exception], tries: int = TRIES) -> None:
+        super().__init__(told, tries)
+        self.told, self.tries = told, tries

@@ -25,6 +25,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..deciding.starting import TRIES, TRIES_IF_KILLED
 from ..endings import crashed_stack, ending_of
 from ..errors import OffloopError, WorkerError, WorkerInitError, WorkerStartError
 from ..forking import in_forked_child
@@ -221,7 +222,8 @@ class Worker:
                 error.add_note(crashed_stack(death.dump))
             return error
 
-        return StartAgain(told)
+        was_killed = death.exit_code == -signal.SIGKILL and not death.cause
+        return StartAgain(told, TRIES_IF_KILLED if was_killed else TRIES)
 
     def fileno_of_death(self) -> int | None:
         """Return a descriptor that becomes readable when the process ends, where the platform has one."""

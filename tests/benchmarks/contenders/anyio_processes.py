@@ -20,6 +20,9 @@ class AnyioProcesses(Pooled):
     async def call(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
         return await to_process.run_sync(fn, *args, limiter=self.limiter)
 
+    async def stoppable(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
+        return await to_process.run_sync(fn, *args, cancellable=True, limiter=self.limiter)
+
     async def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         size = self.entrant.chunk or 1
         starts = range(0, len(items), size)

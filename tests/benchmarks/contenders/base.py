@@ -34,6 +34,12 @@ class Contender(Protocol):
     async def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Await the results of ``fn`` on every item, in order."""
 
+    async def stoppable(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
+        """Await one call whose cancellation stops the work, as far as the library can."""
+
+    def renew(self) -> None:
+        """Replace what a crash has broken, where the library leaves that to its user."""
+
     def rest(self) -> None:
         """Between samples: keep still, so that no other contender's time shows it."""
 
@@ -63,6 +69,15 @@ class Pooled:
 
     def close(self) -> None:
         """End the pool and wait for its workers."""
+
+    async def call(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
+        raise NotImplementedError
+
+    async def stoppable(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
+        return await self.call(fn, *args)
+
+    def renew(self) -> None:
+        """Nothing to do for a pool that replaces its workers itself."""
 
     def rest(self) -> None:
         """Nothing to do for a pool that sleeps while it has no work."""

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 from ..entrants import Entrant
+from ..workloads import noop
 from .base import Pooled, R, T, Ts
 
 
@@ -20,6 +21,13 @@ class OnExecutor(Pooled):
 
     def close(self) -> None:
         self.executor.shutdown(wait=True)
+
+    def renew(self) -> None:
+        """Open the pool anew if it takes no more calls."""
+        try:
+            self.executor.submit(noop)
+        except BrokenExecutor:
+            self.executor = self.open()
 
     async def call(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
         return await asyncio.get_running_loop().run_in_executor(self.executor, fn, *args)

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import offloop
+from offloop.settings import Settings
 
 from ..entrants import Entrant
 from .base import Pooled, R, T, Ts
@@ -19,12 +20,13 @@ class Offloop(Pooled):
     With ``thread-safe`` behind it, maps are called so. A single call goes to a process wherever `auto` maps.
     """
 
-    def __init__(self, entrant: Entrant, *, workers: int) -> None:
+    def __init__(self, entrant: Entrant, *, workers: int, settings: Settings | None = None) -> None:
         super().__init__(entrant, workers=workers)
         strategy, _, thread_safe = entrant.variant.partition(" ")
         self.strategy = offloop.Strategy[(strategy or "processes").upper()]
         self.thread_safe = thread_safe == "thread-safe"
-        self.session = offloop.ParallelSession(workers=workers, idle_timeout_s=IDLE_TIMEOUT_S)
+        given: Settings = {"workers": workers, "idle_timeout_s": IDLE_TIMEOUT_S, **(settings or {})}
+        self.session = offloop.ParallelSession(**given)
 
     @property
     def remark(self) -> str:
@@ -36,8 +38,12 @@ class Offloop(Pooled):
 
     async def __aenter__(self) -> Self:
         await self.session.__aenter__()
-        await self.session.warm()
+        await self.start()
         return self
+
+    async def start(self) -> None:
+        """Have all workers up before the first call."""
+        await self.session.warm()
 
     async def __aexit__(
         self,

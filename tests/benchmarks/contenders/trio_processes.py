@@ -21,5 +21,10 @@ class TrioParallel(Pooled):
             result: R = await trio_parallel.run_sync(fn, *args)
         return result
 
+    async def stoppable(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
+        async with self.limiter:
+            result: R = await trio_parallel.run_sync(fn, *args, kill_on_cancel=True)
+        return result
+
     async def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         raise NotImplementedError("trio-parallel enters with single calls only")
