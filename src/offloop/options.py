@@ -173,12 +173,12 @@ def resolve_options(
     setting = "timeout_s" if "timeout_s" in checked else "item_timeout_s"
     limit_s = checked.pop(setting, None)
     if limit_s is not None:
-        _check_stoppable(setting, limit_s, checked["strategy"])
+        _check_stoppable(setting, given[setting], checked["strategy"])
         checked["item_timeout_s"] = limit_s
     return CallOptions(is_consent=is_consent or "strategy" in given, **checked)
 
 
-def _check_stoppable(setting: str, limit_s: float, strategy: Strategy) -> None:
+def _check_stoppable(setting: str, limit_s: object, strategy: Strategy) -> None:
     """Refuse a time limit for what can't be stopped for sure."""
     if strategy in (Strategy.SERIAL, Strategy.THREADS):
         advice = f'a thread of this process can\'t be killed, so strategy="{strategy}" can\'t hold it; write "auto" or "processes".'

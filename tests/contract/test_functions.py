@@ -118,7 +118,9 @@ async def test_many_functions_may_take_turns(session: offloop.ParallelSession) -
 
 
 @pytest.mark.parametrize(
-    "fn", [w.async_double, partial(w.async_double), w.AsyncCallable(), w.AsyncCallable().__call__], ids=str
+    "fn",
+    [w.async_double, partial(w.async_double), w.AsyncCallable(), w.AsyncCallable().__call__],
+    ids=("function", "partial", "object", "method"),
 )
 async def test_async_functions_are_refused(session: offloop.ParallelSession, fn: Any) -> None:
     """An async def function is a typed error at once: no item is read."""

@@ -39,7 +39,7 @@ def keep_for_3(path: str, x: int) -> tuple[int, int]:
 # --- a number of items -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunk_size", [None, 1, 7])
+@pytest.mark.parametrize("chunk_size", [None, 7])
 async def test_a_worker_executes_no_more_than_it_may(
     anyio_backend: object, tmp_path: Path, chunk_size: int | None
 ) -> None:
@@ -111,6 +111,7 @@ async def test_a_worker_that_keeps_much_is_replaced(anyio_backend: object, tmp_p
         assert sorted(map(int, w.lines(Path(path)))) == list(range(8))
 
 
+@pytest.mark.one_loop
 async def test_memory_of_the_moment_costs_no_worker(anyio_backend: object) -> None:
     """What an item takes and gives back is its own affair: a worker is looked at between items."""
     async with offloop.ParallelSession(

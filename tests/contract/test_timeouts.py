@@ -175,8 +175,7 @@ async def test_a_shield_is_respected_within_the_grace(workers: offloop.ParallelS
 # --- many items --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fn", STOPPED)
-@pytest.mark.parametrize("chunk_size", [None, 6])
+@pytest.mark.parametrize(("fn", "chunk_size"), [(endless_for_3, None), (endless_for_3, 6), (sleeps_for_3, 6)])
 async def test_siblings_go_on(
     workers: offloop.ParallelSession, fn: Callable[[int], Any], chunk_size: int | None
 ) -> None:

@@ -12,8 +12,6 @@ import pytest
 
 from .ledger import Ledger
 
-_ledger = pytest.StashKey[Ledger]()
-
 # Cancelling is the event loop's affair, other faults are the transport's; an unlinked file is a memory file to it.
 _LEFT_OUT = {"test_transport_cancelled": {"uvloop", "file"}}
 _USUALLY_LEFT_OUT = {"uvloop", "trio", "file"}
@@ -21,14 +19,7 @@ _USUALLY_LEFT_OUT = {"uvloop", "trio", "file"}
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep account of the faults that tests of all folders are for."""
-    config.stash[_ledger] = Ledger()
-    config.pluginmanager.register(config.stash[_ledger])
-
-
-@pytest.fixture
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    """The account of this run."""
-    return request.config.stash[_ledger]
+    config.pluginmanager.register(Ledger())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -12,36 +13,65 @@ from .rows import FAULTS, WAITING
 
 FOLDER = Path(__file__).parent
 _TESTS = FOLDER.parent
+_ROW = "fault"
 
 
 class Ledger:
-    """Notes for each row the tests that are run for it, and how they ended."""
+    """Notes for each row how the tests that are run for it ended, and fails the whole where a row has none.
+
+    Tests may be run by several processes: rows travel with the reports, and who gives out the tests keeps the account.
+
+    Attributes:
+        ends: How tests of each row ended.
+        complaint: What is wrong, once all tests were run; empty if nothing.
+    """
 
     def __init__(self) -> None:
-        self.rows_of: dict[str, frozenset[int]] = {}
         self.ends: defaultdict[int, set[str]] = defaultdict(set)
-        self.expected: frozenset[int] = frozenset()
+        self.complaint = ""
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Note what is run, once others have left out what they leave out, and see to it that the account comes last."""
-        self.rows_of = {item.nodeid: rows for item in items if (rows := rows_of(item))}
-        self.expected = frozenset(FAULTS) - WAITING - _rows_elsewhere(config) if _is_whole(config) else frozenset()
-        items.sort(key=lambda item: item.get_closest_marker("account") is not None)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Have the report of a test name its rows."""
+        for item in items:
+            item.user_properties += [(_ROW, number) for number in sorted(rows_of(item))]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note how a test ended; one that was skipped while it was set up has no call."""
         if report.when == "call" or report.outcome != "passed":
-            for row in self.rows_of.get(report.nodeid, ()):
-                self.ends[row].add(report.outcome)
+            for name, row in report.user_properties:
+                if name == _ROW:
+                    assert isinstance(row, int)
+                    self.ends[row].add(report.outcome)
 
-    def collected(self) -> frozenset[int]:
-        """Return the rows that a test of this run is for."""
-        return frozenset().union(*self.rows_of.values())
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Fail where all tests were run and went well, but for rows that none was run for."""
+        if exitstatus == pytest.ExitCode.OK and not hasattr(session.config, "workerinput"):
+            self.complaint = self.account(expected(session.config))
+            if self.complaint:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def skipped(self) -> frozenset[int]:
-        """Return the rows whose tests were skipped, all of them that came to an end."""
-        return frozenset(row for row, ends in self.ends.items() if ends == {"skipped"})
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Tell what is wrong."""
+        if self.complaint:
+            terminalreporter.section("faults that nothing is known of")
+            terminalreporter.line(self.complaint)
+
+    def account(self, due: frozenset[int]) -> str:
+        """Return what is wrong with the rows that are due; empty if nothing."""
+        without, skipped = due - set(self.ends), {row for row in due if self.ends.get(row) == {"skipped"}}
+        parts = (("no test was run for", without), ("all tests were skipped for", skipped))
+        return "\n".join(f"{what}\n{told(rows)}" for what, rows in parts if rows)
+
+
+def told(rows: Collection[int]) -> str:
+    """Return rows with what they are about, a line each."""
+    return "\n".join(f"  {row}: {FAULTS[row]}" for row in sorted(rows))
+
+
+def expected(config: pytest.Config) -> frozenset[int]:
+    """Return the rows that a run of these tests must have a test for."""
+    return frozenset(FAULTS) - WAITING - _rows_elsewhere(config) if _is_whole(config) else frozenset()
 
 
 def rows_of(item: pytest.Item) -> frozenset[int]:

@@ -38,6 +38,7 @@ async def only_3_fails(session: offloop.ParallelSession, fn: Any, bad: object, *
 
 @pytest.mark.parametrize("chunk_size", [None, 1, 10])
 @pytest.mark.parametrize("bad", [w.FailsToUnpickle(), w.FailsToSetState(), w.SysExitsOnUnpickle()], ids=lambda b: type(b).__name__)
+@pytest.mark.fault(20)
 async def test_an_item_that_fails_to_unpickle(
     session: offloop.ParallelSession, bad: object, chunk_size: int | None
 ) -> None:
@@ -46,6 +47,7 @@ async def test_an_item_that_fails_to_unpickle(
     assert isinstance(failure, offloop.UnpicklableItem)
 
 
+@pytest.mark.fault(20)
 async def test_the_reason_is_told(session: offloop.ParallelSession) -> None:
     """What __setstate__ raised is in the error's text or notes."""
     with pytest.raises(offloop.UnpicklableItem) as caught:
@@ -54,17 +56,20 @@ async def test_the_reason_is_told(session: offloop.ParallelSession) -> None:
 
 
 @pytest.mark.parametrize("error", [w.OwnError, RecursionError, MemoryError])
+@pytest.mark.fault(23)
 async def test_an_item_that_fails_to_pickle(session: offloop.ParallelSession, error: type[BaseException]) -> None:
     """What __reduce__ raises, whatever it is, fails the item and never reaches the loop."""
     assert isinstance(await only_3_fails(session, w.echo, w.FailsToPickle(error)), offloop.UnpicklableItem)
 
 
+@pytest.mark.fault(23)
 async def test_a_function_that_fails_to_pickle(session: offloop.ParallelSession) -> None:
     """What is bound in fn and raises while it is pickled is an UnpicklableFunction."""
     with anyio.fail_after(10), pytest.raises(offloop.UnpicklableFunction):
         await session.run(offloop.call(w.echo, w.FailsToPickle(w.OwnError)))
 
 
+@pytest.mark.fault(20)
 async def test_a_function_that_fails_to_unpickle(session: offloop.ParallelSession) -> None:
     """What is bound in fn and raises while it is rebuilt is an UnpicklableFunction that tells what was raised."""
     with anyio.fail_after(10), pytest.raises(offloop.UnpicklableFunction, match="while unpickling"):
@@ -74,6 +79,7 @@ async def test_a_function_that_fails_to_unpickle(session: offloop.ParallelSessio
     assert await session.run(w.double, 2) == 4
 
 
+@pytest.mark.fault(23)
 async def test_an_item_that_ends_its_worker_on_unpickling(anyio_backend: object) -> None:
     """os._exit while an item is rebuilt is a crash of that item only."""
     async with offloop.ParallelSession(strategy="processes", workers=2) as session:
@@ -85,28 +91,33 @@ async def test_an_item_that_ends_its_worker_on_unpickling(anyio_backend: object)
 
 
 @pytest.mark.parametrize("fn", [w.unpickle_failure_for_3, w.sys_exit_on_unpickle_for_3])
+@pytest.mark.fault(21)
 async def test_a_result_that_fails_to_unpickle_here(session: offloop.ParallelSession, fn: Any) -> None:
     """What raises in this process while a result is rebuilt fails its item only."""
     failure = await only_3_fails(session, fn, 3)
     assert isinstance(failure, offloop.UnpicklableResult)
 
 
+@pytest.mark.fault(22)
 async def test_a_deep_item(session: offloop.ParallelSession) -> None:
     """A structure too deep to be pickled fails alone."""
     assert isinstance(await only_3_fails(session, w.echo, w.nest(100_000)), offloop.UnpicklableItem)
 
 
+@pytest.mark.fault(22)
 async def test_a_deep_result(session: offloop.ParallelSession) -> None:
     """A result too deep to be pickled fails alone."""
     failure = await only_3_fails(session, w.nest_for_3, 3)
     assert isinstance(failure, offloop.UnpicklableResult)
 
 
+@pytest.mark.fault(23)
 async def test_results_whose_pickling_exits(session: offloop.ParallelSession) -> None:
     """sys.exit in a result's __reduce__ fails its item only."""
     assert isinstance(await only_3_fails(session, w.reduce_exit_for_3, 3), offloop.UnpicklableResult)
 
 
+@pytest.mark.fault(18, 19, 21)
 async def test_an_exception_that_fails_to_unpickle_here(session: offloop.ParallelSession) -> None:
     """Type, text and traceback arrive, and the reader lives on."""
     failure = await only_3_fails(session, w.bad_exception_for_3, 3)
@@ -133,6 +144,7 @@ anyio.run(main, backend=sys.argv[1])
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.fault(23)
 def test_pickling_that_exits_never_reaches_the_loop(tmp_path: Path, backend: str, error: str) -> None:
     """sys.exit and its like in __reduce__ fail the item, or the function, and end nobody's program."""
     done = scripts.run(EXITING, backend, error, cwd=tmp_path)

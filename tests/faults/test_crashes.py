@@ -31,6 +31,7 @@ async def session(anyio_backend: object) -> AsyncIterator[offloop.ParallelSessio
         yield session
 
 
+@pytest.mark.fault(2, 4)
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("how", HOWS)
 async def test_an_item_that_kills_its_worker_fails_alone(
@@ -56,6 +57,7 @@ async def test_an_item_that_kills_its_worker_fails_alone(
         assert await session.run_parallel(w.double, range(10)) == list(range(0, 20, 2))
 
 
+@pytest.mark.fault(2)
 @pytest.mark.parametrize("retries", [0, 1])
 async def test_innocents_in_the_same_chunk(session: offloop.ParallelSession, tmp_path: Path, retries: int) -> None:
     """In a chunk with an item that kills, those after it run; those before it ran, and are lost only if they may not run again."""
@@ -73,6 +75,7 @@ async def test_innocents_in_the_same_chunk(session: offloop.ParallelSession, tmp
         assert all(executed.count(str(x)) == 1 for x in range(10))
 
 
+@pytest.mark.fault(1)
 async def test_one_transient_death_loses_nothing(session: offloop.ParallelSession, tmp_path: Path) -> None:
     """A worker that dies once costs a retry, no result."""
     with anyio.fail_after(30):
@@ -92,6 +95,7 @@ async def test_the_crash_is_raised(session: offloop.ParallelSession) -> None:
         assert await session.run(w.double, 2) == 4
 
 
+@pytest.mark.fault(13)
 async def test_random_kills_lose_nothing(session: offloop.ParallelSession) -> None:
     """Workers killed from outside during a map cost time, and not one result."""
     await session.warm()
@@ -109,6 +113,7 @@ async def test_random_kills_lose_nothing(session: offloop.ParallelSession) -> No
     assert results == [0.002 + i * 1e-7 for i in range(300)]
 
 
+@pytest.mark.fault(10)
 async def test_an_idle_worker_that_was_killed_is_not_noticed(session: offloop.ParallelSession) -> None:
     """A death in idleness is nobody's failure, and nothing runs twice for it."""
     for _ in range(3):
@@ -123,6 +128,7 @@ async def test_an_idle_worker_that_was_killed_is_not_noticed(session: offloop.Pa
     assert session.statistics().retried == 0
 
 
+@pytest.mark.fault(48)
 async def test_a_child_that_holds_the_lane_does_not_hide_a_death(
     session: offloop.ParallelSession, tmp_path: Path
 ) -> None:
@@ -132,6 +138,7 @@ async def test_a_child_that_holds_the_lane_does_not_hide_a_death(
     assert await session.run(w.double, 2) == 4
 
 
+@pytest.mark.fault(41)
 async def test_other_sessions_go_on(session: offloop.ParallelSession) -> None:
     """A crash in one session is nothing to another."""
     async with offloop.ParallelSession(strategy="processes", workers=1) as other:
@@ -141,6 +148,7 @@ async def test_other_sessions_go_on(session: offloop.ParallelSession) -> None:
         assert await other.run(w.pid_of) == pid
 
 
+@pytest.mark.fault(15)
 async def test_a_stopped_worker_can_be_cancelled(session: offloop.ParallelSession) -> None:
     """A worker under SIGSTOP is killed after grace like any that does not answer."""
     await session.warm()

@@ -25,6 +25,7 @@ async def session(anyio_backend: object) -> AsyncIterator[offloop.ParallelSessio
 
 
 @pytest.mark.parametrize("size", [0, 1, 99_999, 100_001, 1 << 16, (1 << 20) - 1, 1 << 20, 50_000_000])
+@pytest.mark.fault(24)
 async def test_bytes_of_any_size_return_as_they_were(session: offloop.ParallelSession, size: int) -> None:
     """From nothing to 50 MB, there and back."""
     data = bytes(range(256)) * (size // 256 + 1)
@@ -67,6 +68,7 @@ async def test_cancelling_in_mid_message_leaves_the_lane_clean(session: offloop.
 
 @pytest.mark.big
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.fault(24)
 async def test_more_than_two_gibibytes(session: offloop.ParallelSession) -> None:
     """A single item beyond 2**31 bytes travels."""
     available = psutil.virtual_memory().available

@@ -55,18 +55,21 @@ async def main():
 RUN = "anyio.run(main)\n"
 
 
+@pytest.mark.fault(58)
 def test_a_script_without_a_main_guard(tmp_path: Path) -> None:
     """No `if __name__ == "__main__"` is needed, and classes of the script travel both ways as themselves."""
     done = scripts.run(BODY + RUN, cwd=tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("all is well\n", "", 0)
 
 
+@pytest.mark.fault(58)
 def test_a_command_line(tmp_path: Path) -> None:
     """python -c works."""
     done = scripts.run(None, "-c", BODY + RUN, cwd=tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("all is well\n", "", 0)
 
 
+@pytest.mark.fault(58)
 def test_standard_input(tmp_path: Path) -> None:
     """A program piped into the interpreter works."""
     done = scripts.run(None, "-", cwd=tmp_path, stdin=BODY + RUN)
@@ -80,6 +83,7 @@ def test_a_module(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("all is well\n", "", 0)
 
 
+@pytest.mark.fault(58)
 def test_a_notebook_kernel(tmp_path: Path) -> None:
     """In IPython cells, with top-level await, classes and functions of earlier cells travel, redefined ones too."""
     program = f"""
@@ -120,6 +124,7 @@ w.append(path, time.time())
 """
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("kind", ["default", "session"])
 def test_a_forgotten_session_does_not_hold_up_the_exit(tmp_path: Path, kind: str) -> None:
     """An interpreter with live workers exits at once, silently, with its own status."""
@@ -144,6 +149,7 @@ anyio.run(main, sys.argv[3], backend="trio" if sys.argv[1] == "trio" else "async
 """
 
 
+@pytest.mark.fault(47)
 @pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
 @pytest.mark.parametrize("item", ["cooperative", "deaf"])
 def test_ctrl_c(tmp_path: Path, backend: str, item: str) -> None:
@@ -209,6 +215,7 @@ print("parent is well")
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="fork beside threads is refused more and more")
+@pytest.mark.fault(50)
 def test_fork_after_use(tmp_path: Path) -> None:
     """A forked child gets a clear error or workers of its own; the parent's stay the parent's."""
     done = scripts.run(FORKING, cwd=tmp_path)

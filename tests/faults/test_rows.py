@@ -7,12 +7,8 @@ from pathlib import Path
 import pytest
 
 from . import ledger as ledger_module
-from .ledger import Ledger, files, rows_in
+from .ledger import Ledger, files, rows_in, told
 from .rows import FAULTS, MISSING, MOST_MISSING, ROWS, WAITING, exists
-
-
-def told(numbers: frozenset[int] | set[int]) -> str:
-    return "\n".join(f"{number}: {FAULTS[number]}" for number in sorted(numbers))
 
 
 def test_rows_are_numbered_once() -> None:
@@ -35,15 +31,6 @@ def test_what_is_missing_is_little_and_named() -> None:
     assert not [missing.capability for missing in MISSING if exists(missing.capability)]
     for missing in MISSING:
         assert any(set(missing.numbers) <= set(row.faults) for row in ROWS), missing
-
-
-@pytest.mark.account
-def test_every_row_is_run(ledger: Ledger) -> None:
-    """Where all tests are run there is one for each row that wasn't left out, and not all of a row's were skipped."""
-    without = ledger.expected - ledger.collected()
-    assert not without, f"no test is run for\n{told(without)}"
-    skipped = ledger.expected & ledger.skipped()
-    assert not skipped, f"all tests are skipped for\n{told(skipped)}"
 
 
 PROBE = """
@@ -82,11 +69,11 @@ def test_beside(): pass
 def account_of(folder: Path, *arguments: str) -> Ledger:
     """Return the account of a run of the tests in a folder that stands in for this one."""
     kept = Ledger()
-    without = [f"-pno:{name}" for name in ("cacheprovider", "faulthandler", "timeout", "anyio")]
+    without = [f"-pno:{name}" for name in ("cacheprovider", "faulthandler", "timeout", "anyio", "xdist")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger_module, "FOLDER", folder)
         patch.setattr(ledger_module, "_TESTS", folder.parent)
-        pytest.main([*without, "-q", "-c", "/dev/null", f"--rootdir={folder}", *arguments], plugins=[kept])
+        pytest.main([*without, "-omarkers=fault(*numbers)", "--import-mode=importlib", "-q", "-c", "/dev/null", f"--rootdir={folder}", *arguments], plugins=[kept])
     return kept
 
 
@@ -96,11 +83,23 @@ def test_the_ledger_tells_rows_apart(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "test_probe.py").write_text(PROBE)
     (tmp_path / "test_beside.py").write_text(BESIDE)
-    due = set(FAULTS) - WAITING
-    whole = account_of(folder, str(folder))
-    assert (whole.collected(), whole.skipped(), whole.expected) == ({1, 2, 3, 4, 5, 6}, {2, 3}, due - {7})
-    more = account_of(folder, str(tmp_path))
-    assert (more.collected(), more.expected) == ({1, 2, 3, 4, 5, 6, 7}, due)
-    partly = account_of(folder, "--deselect", "test_probe.py::test_left_out", str(folder))
-    assert (partly.collected(), partly.expected) == ({1, 2, 3, 4, 5}, frozenset())
-    assert account_of(folder, f"{folder}/test_probe.py::test_done").expected == frozenset()
+    whole = account_of(folder, "--deselect", "test_probe.py::test_failed", str(folder))
+    assert dict(whole.ends) == {1: {"passed"}, 2: {"skipped"}, 3: {"skipped"}, 4: {"passed", "skipped"}, 6: {"passed"}}
+    assert whole.complaint == ""  # not all were run
+    assert whole.account(frozenset({1, 4, 6})) == ""
+    assert whole.account(frozenset({1, 2, 5})) == f"no test was run for\n{told({5})}\nall tests were skipped for\n{told({2})}"
+    failed = account_of(folder, str(folder))
+    assert (failed.ends[5], failed.complaint) == ({"failed"}, "")
+
+
+def test_a_run_without_a_row_fails(tmp_path: Path) -> None:
+    """Where all tests are run, those that went well don't hide a row that none was run for; rows elsewhere are not due."""
+    folder = tmp_path / "faults"
+    folder.mkdir()
+    (folder / "test_probe.py").write_text(PROBE.replace("assert False", "pass"))
+    (tmp_path / "test_beside.py").write_text(BESIDE)
+    due = frozenset(FAULTS) - WAITING
+    assert account_of(folder, str(folder)).complaint.splitlines()[-2:] == told({2, 3}).splitlines()
+    assert f"  {min(due - {1, 4, 5, 6, 7})}:" in account_of(folder, str(folder)).complaint
+    assert told({7}) not in account_of(folder, str(folder)).complaint
+    assert account_of(folder, f"{folder}/test_probe.py::test_done").complaint == ""

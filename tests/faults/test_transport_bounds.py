@@ -82,6 +82,7 @@ def check(error: BaseException) -> None:
     assert f"{FREE:,}" in str(error)
 
 
+@pytest.mark.fault(24)
 async def test_an_item_that_is_too_large(session: offloop.ParallelSession, little_memory: None) -> None:
     """It alone fails, with both numbers; its neighbours, large ones too, have their results."""
     items = [np.full(2 * MIB, 1, np.uint8), too_large(), 7, np.full(3 * MIB, 2, np.uint8)]
@@ -109,6 +110,7 @@ async def test_one_too_large_ends_a_run(session: offloop.ParallelSession, little
     assert await session.run_parallel(w.double, range(20)) == [2 * x for x in range(20)]
 
 
+@pytest.mark.fault(24)
 async def test_an_argument_that_is_too_large(session: offloop.ParallelSession, little_memory: None) -> None:
     """A single call raises the error itself, and the next one goes well."""
     for _ in range(3):
@@ -119,6 +121,7 @@ async def test_an_argument_that_is_too_large(session: offloop.ParallelSession, l
     assert await session.run(w.add, 1, 2) == 3
 
 
+@pytest.mark.fault(24)
 async def test_too_large_in_fn(session: offloop.ParallelSession, little_memory: None) -> None:
     """What is bound in fn is refused as well, before an item was sent."""
     bound = partial(w.add, too_large())

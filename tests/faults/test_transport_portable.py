@@ -80,6 +80,7 @@ INTRUDERS: dict[str, Callable[[socket.socket], object]] = {
 
 @pytest.mark.parametrize("intruder", INTRUDERS.values(), ids=INTRUDERS)
 @pytest.mark.parametrize("count", [1, 3, 30])
+@pytest.mark.fault(78)
 async def test_an_intruder_comes_first(intruder: Callable[[socket.socket], object], count: int) -> None:
     """Whoever connects before the worker, however often, gets nothing, and the worker starts as ever."""
     visitors: list[socket.socket] = []
@@ -139,6 +140,7 @@ async def test_one_who_drips() -> None:
             thread.join()
 
 
+@pytest.mark.fault(78)
 async def test_nobody_listens_once_the_worker_is_up() -> None:
     """The port is open only while a worker starts, and on the loopback interface alone."""
     before = listening()
@@ -175,6 +177,7 @@ def look_at(item: tuple[str, Any]) -> tuple[int, set[int], Any]:
     return stat.S_IMODE(os.stat(folder).st_mode), modes(folder), np.ones(1 << 20)
 
 
+@pytest.mark.fault(79)
 async def test_all_of_it_is_private() -> None:
     """Only the user may enter the folder, and only the user may read what is in there, whatever the umask."""
     umask = os.umask(0)
@@ -200,6 +203,7 @@ async def test_only_the_lock_stays_in_it() -> None:
         assert os.listdir(session._folder.path) == [".offloop-lock"]
 
 
+@pytest.mark.fault(79)
 async def test_a_link_in_the_place_of_a_message(tmp_path: Path) -> None:
     """A link that somebody has planted where a message is to be is neither written through nor read through."""
     secret = tmp_path / "secret"
@@ -293,6 +297,7 @@ def test_a_fork_leaves_the_folder_alone(anyio_backend: str, temporary: Path) -> 
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.fault(79)
 def test_what_others_have_stays(anyio_backend: str, temporary: Path) -> None:
     """A folder that only has such a name, or a link to one, is nobody's to remove."""
     mine = temporary / "offloop-results"

@@ -75,6 +75,7 @@ def test_memfd_refused(tmp_path: Path, backend: str) -> None:
     works(tmp_path, "shortages.refuse_memfd()", backend=backend)
 
 
+@pytest.mark.fault(25)
 def test_memfd_refused_and_no_room_in_shm(tmp_path: Path) -> None:
     """Where besides /dev/shm has little room, they go through the temporary folder."""
     works(tmp_path, "shortages.mount_over('/dev/shm', 4 << 20); shortages.refuse_memfd()")
@@ -93,23 +94,27 @@ PLIGHTS = {
 
 
 @pytest.mark.parametrize("plight", PLIGHTS.values(), ids=PLIGHTS)
+@pytest.mark.fault(25, 26)
 def test_no_room_for_files(tmp_path: Path, plight: str) -> None:
     """What /dev/shm has no room for goes through the temporary folder, and what that hasn't either through the lane."""
     works(tmp_path, plight, "file")
 
 
+@pytest.mark.fault(25)
 def test_shm_fills_up_meanwhile(tmp_path: Path) -> None:
     """A file for which there seemed to be room is given up where it turns out that there is none: no SIGBUS."""
     works(tmp_path, FULL, "file", "import offloop.wire.memory as m; m._free = lambda folder: 1 << 40")
 
 
 @pytest.mark.parametrize("size", [1 << 14, 1 << 20, 13 << 20])
+@pytest.mark.fault(26)
 def test_a_portable_folder_without_room(tmp_path: Path, size: int) -> None:
     """Where the session's folder has no room for messages these go through the connection."""
     works(tmp_path, f"shortages.mount_over(sys.argv[1], {size})", "portable")
 
 
 @pytest.mark.parametrize("plight", ["shortages.mount_over(sys.argv[1], 1 << 20, read_only=True)", "os.rmdir(sys.argv[1])"])
+@pytest.mark.fault(26)
 def test_no_portable_folder(tmp_path: Path, plight: str) -> None:
     """Where no folder can be made for a session that needs one, the error names the variable to set."""
     temporary = tmp_path / "temporary"

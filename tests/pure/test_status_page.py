@@ -13,6 +13,7 @@ from offloop.wire.status_page import (
     CANCEL,
     DONE,
     ITEM,
+    LATE,
     LAYOUT,
     LOADING,
     OVER,
@@ -24,6 +25,7 @@ from offloop.wire.status_page import (
     VERSION,
     WHY_SPENT,
     Spent,
+    is_to_stop,
     item_base,
     last_begun,
     n_finished,
@@ -71,7 +73,20 @@ def test_both_sides_see_the_same_words() -> None:
 
 def test_words_do_not_overlap() -> None:
     """Every word has a place of its own, so that each is written by one side only."""
-    assert sorted((VERSION, CANCEL, ITEM, SINCE, DONE, BUSY, SPENT)) == list(range(7))
+    assert sorted((VERSION, CANCEL, ITEM, SINCE, DONE, BUSY, SPENT, LATE)) == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "late", "is_expected"),
+    [(0, 0, False), (4, 0, False), (5, 0, True), (6, 0, True), (4, 13, True), (4, 12, False), (4, UNPACKING, False)],
+)
+def test_what_is_to_stop(cancelled: int, late: int, is_expected: bool) -> None:
+    """A chunk is to stop if it, or a later one, was cancelled, and an item if just this one was found to be late."""
+    words = new_page(mmap.mmap(-1, SIZE))
+    words[ITEM] = item_base(5) + 13
+    words[CANCEL] = cancelled
+    words[LATE] = item_base(5) + late if late else 0
+    assert is_to_stop(words, 5) is is_expected
 
 
 def test_special_indexes_are_no_items() -> None:

@@ -298,7 +298,7 @@ class AsyncSink:
 async def async_sink(event: Event) -> None: ...
 
 
-@pytest.mark.parametrize("sink", [async_sink, AsyncSink(), partial(async_sink), None, "structlog"], ids=repr)
+@pytest.mark.parametrize("sink", [async_sink, AsyncSink(), partial(async_sink), None, "structlog"], ids=("function", "object", "partial", "None", "word"))
 def test_what_can_t_be_a_sink_is_refused(sink: Any) -> None:
     """An async function, whose coroutine nobody would await, and what can't be called are refused at once."""
     with pytest.raises(SettingTypeError, match="plain function"):

@@ -13,12 +13,14 @@ from offloop.strategies.base import Chunk, Expired, TimeLimit
 from offloop.wire.status_page import (
     CANCEL,
     ITEM,
+    LATE,
     LOADING,
     OVER,
     PACKED,
     SINCE,
     SIZE,
     UNPACKING,
+    is_to_stop,
     item_base,
     new_page,
 )
@@ -66,7 +68,7 @@ class Watched:
     @property
     def is_to_stop(self) -> bool:
         """Whether the chunk is to stop."""
-        return self.words[CANCEL] >= self.chunk.epoch
+        return is_to_stop(self.words, self.chunk.epoch)
 
 
 @pytest.mark.parametrize("begun", [10, 14, UNPACKING])
@@ -159,6 +161,34 @@ def test_the_next_chunk_is_watched_anew() -> None:
     assert (lane.chunk.expired, lane.is_to_stop) == (None, False)
     assert lane.look(LIMIT_S + 1) == pytest.approx(HEAD_START_S)
     assert lane.is_to_stop
+
+
+@pytest.mark.parametrize("late", [10, UNPACKING])
+def test_what_comes_after_it_is_left_alone(late: int) -> None:
+    """Where what took too long comes to an end after all, the item behind it is not stopped for that, and has its own time."""
+    lane = Watched()
+    lane.begin(late)
+    assert lane.look(LIMIT_S + SOON_S) == pytest.approx(HEAD_START_S)
+    assert lane.is_to_stop
+    assert lane.words[CANCEL] < EPOCH
+    lane.begin(11)
+    assert not lane.is_to_stop
+    assert lane.look(LIMIT_S - 0.5) == pytest.approx(0.5)
+    assert (lane.chunk.expired, lane.interrupts) == (None, [])
+    assert lane.look(0.5 + SOON_S) == pytest.approx(HEAD_START_S)
+    assert lane.chunk.expired == Expired(11, pytest.approx(LIMIT_S + SOON_S))
+    assert lane.words[LATE] == lane.words[ITEM]
+
+
+def test_a_chunk_that_has_stopped_is_stopped_to_its_end() -> None:
+    """Once an item has been interrupted, what its chunk still has to tell is waited for no longer than the grace."""
+    lane = Watched()
+    lane.begin(12)
+    lane.look(LIMIT_S + SOON_S)
+    lane.begin(OVER)
+    assert lane.look(GRACE_S / 2)
+    assert lane.chunk.expired == Expired(12, pytest.approx(LIMIT_S + SOON_S))
+    assert lane.look(GRACE_S) is None
 
 
 def test_no_grace_is_none() -> None:

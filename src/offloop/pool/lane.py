@@ -248,6 +248,7 @@ class WorkerLane:
         if header.flags & Flag.LAST:
             self.in_flight.popleft()
             del self._names[chunk.epoch]
+            self._watchdog.over(chunk)
             if spent := self.worker.words[SPENT]:
                 self._retire(WHY_SPENT[spent])
         return WorkerReport(frame, chunk, name, self._file_of(frame), self._storage)

@@ -133,7 +133,9 @@ class ThreadLane:
                 await self._wait(parking)
         report = self._reports.popleft()
         if report.is_last:
-            del self._names[self.in_flight.popleft().epoch]
+            chunk = self.in_flight.popleft()
+            del self._names[chunk.epoch]
+            self._watchdog.over(chunk)
             if self._watch is not None:
                 measured = Measured(report.measured.longest_s, self._watch.stop(), self._watch.stall_s)
                 self._watch = None
@@ -156,7 +158,8 @@ class ThreadLane:
         """Leave the thread to its item: it can't be killed."""
         chunk = self.in_flight[0]
         begun = status_page.last_begun(self._words[status_page.ITEM], chunk.epoch)
-        tell_item_abandoned(self._names[chunk.epoch], begun if begun != status_page.OVER else None, grace_s)
+        item = begun if begun is not None and not begun & status_page.PACKED else None
+        tell_item_abandoned(self._names[chunk.epoch], item, grace_s)
         lost = [(chunk, begun), *((other, None) for other in list(self.in_flight)[1:])]
         self.in_flight.clear()
         self.kill()

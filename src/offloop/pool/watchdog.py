@@ -10,7 +10,18 @@ from time import monotonic
 
 from ..deciding.stopping import Act, Stopping
 from ..strategies.base import Chunk, Expired
-from ..wire.status_page import CANCEL, ITEM, LOADING, PACKED, SINCE, UNPACKING, last_begun
+from ..wire.status_page import (
+    ITEM,
+    LATE,
+    LOADING,
+    NOTHING,
+    OVER,
+    PACKED,
+    SINCE,
+    UNPACKING,
+    item_base,
+    last_begun,
+)
 
 LOAD_S = 30.0  # what unpickling the function may take besides, since it may import: a guess
 MOVE_S = 10.0  # what large arguments may take on their way, and large results, until the worker counts as stuck: a guess
@@ -37,15 +48,18 @@ class Watchdog:
         assert limit is not None
         if chunk.epoch != self._epoch:
             self._epoch, self._seen_at, self._stopping = chunk.epoch, now, None
+        begun = last_begun(self._words[ITEM], chunk.epoch)
+        if self._stopping is not None and self._has_gone_on(chunk, begun):
+            self._stopping = chunk.expired = None
+            self._words[LATE] = NOTHING
         if self._stopping is None:
-            begun = last_begun(self._words[ITEM], chunk.epoch)
             age_s, most_s = self._age(begun, now, limit.seconds)
             if age_s < most_s:
                 return min(most_s - age_s, limit.seconds)  # what comes next may begin right now
             chunk.expired = Expired(begun, age_s)
             if begun is None:
                 return None
-            self._words[CANCEL] = chunk.epoch
+            self._words[LATE] = item_base(chunk.epoch) + begun
             self._stopping = Stopping(now, limit.grace_s)
         step = self._stopping.step(now)
         if step.act is Act.GIVE_UP:
@@ -53,6 +67,17 @@ class Watchdog:
         if step.act is Act.INTERRUPT:
             self._interrupt()
         return step.wait_s
+
+    def over(self, chunk: Chunk) -> None:
+        """Note that a chunk is over: what was late is no longer, and its number may come again."""
+        if chunk.expired is not None:
+            self._words[LATE] = NOTHING
+
+    @staticmethod
+    def _has_gone_on(chunk: Chunk, begun: int | None) -> bool:
+        """Whether what was to stop came to an end by itself, and another item is executed."""
+        assert chunk.expired is not None
+        return begun is not None and begun != OVER and not begun & PACKED and begun != chunk.expired.begun
 
     def _age(self, begun: int | None, now: float, limit_s: float) -> tuple[float, float]:
         """Return for how long what the page says has lasted, and how long it may."""

@@ -15,6 +15,7 @@ value or a new one and never half of either:
     4     worker      done: items finished since the worker started
     5     worker      busy: ns spent on items since the worker started
     6     worker      spent: why it should be replaced, a number of `Spent`; 0 while it should not
+    7     parent      late: the item word of what has executed for too long, and must stop; what comes after it need not
 
 In the file behind the page there is place for text: what faulthandler writes as the worker dies.
 """
@@ -28,7 +29,7 @@ SIZE = 4096
 TEXT = 12288  # bytes behind the page, for text
 LAYOUT = 1
 
-VERSION, CANCEL, ITEM, SINCE, DONE, BUSY, SPENT = range(7)
+VERSION, CANCEL, ITEM, SINCE, DONE, BUSY, SPENT, LATE = range(8)
 
 _INDEX_BITS = 40
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
@@ -37,6 +38,7 @@ _EPOCH_MASK = (1 << 24) - 1
 OVER = _INDEX_MASK  # in place of an index: the chunk is over
 UNPACKING = _INDEX_MASK - 1  # the worker has read the chunk and unpickles its items
 LOADING = _INDEX_MASK - 2  # … or unpickles the function, which may import for seconds
+NOTHING = _INDEX_MASK - 3  # an item word that is never written: nothing is late
 PACKED = 1 << (_INDEX_BITS - 1)  # added to an index: no item is executed, those before this one were
 
 
@@ -69,6 +71,11 @@ def last_begun(word: int, epoch: int) -> int | None:
     return word & _INDEX_MASK if word >> _INDEX_BITS == epoch & _EPOCH_MASK else None
 
 
+def is_to_stop(words: memoryview, epoch: int) -> bool:
+    """Whether what the worker does now is to stop: the chunk of this epoch, or just what the item word says."""
+    return words[CANCEL] >= epoch or words[LATE] == words[ITEM]
+
+
 def n_finished(begun: int | None, start: int, count: int) -> int:
     """Return how many of `count` items from index `start` on are finished, by what `last_begun` returned."""
     if begun is None or begun in (UNPACKING, LOADING):
@@ -85,5 +92,5 @@ def new_page(memory: mmap.mmap | bytearray) -> memoryview:
     """Return the words of a fresh page over this memory."""
     words = open_page(memory)
     words[VERSION] = LAYOUT
-    words[ITEM] = OVER
+    words[ITEM], words[LATE] = OVER, NOTHING
     return words

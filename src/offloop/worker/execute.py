@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..errors import AsyncFunctionError, TaskCancelled
 from ..wire.frames import Flag
-from ..wire.status_page import BUSY, CANCEL, DONE, ITEM, OVER, PACKED, SINCE, SPENT, item_base
+from ..wire.status_page import BUSY, DONE, ITEM, OVER, PACKED, SINCE, SPENT, item_base
 from .gil import GilWatch
 from .interrupt import calls_user_code, interruptible
 from .task import Task, current
@@ -126,7 +126,7 @@ def execute(
                 others = None
             tiny = 0
             if now >= look_at:
-                if words[CANCEL] >= epoch or words[SPENT] or (budget_ns and now - sent_ns > budget_ns):
+                if task.is_cancelled or words[SPENT] or (budget_ns and now - sent_ns > budget_ns):
                     break
                 if task.in_worker and now - flushed > FLUSH_NS and values:
                     words[SINCE], words[ITEM] = now, base + (index | PACKED)
@@ -145,17 +145,20 @@ def execute(
                     value = values.pop()
                 else:
                     if is_timed:
+                        guard.reopen(words, epoch)
                         words[SINCE] = now
                     words[ITEM] = base + index
                     item = next(calls)
                     value = called(*item) if spread else called(item)
+                    if is_timed:
+                        guard.shut()  # what was to stop this item must not reach the next
                 if type(value) is CoroutineType:
                     value.close()
                     raise AsyncFunctionError(getattr(fn, "__qualname__", repr(fn)))
                 values.append(value)
             except BaseException as error:
                 guard.shut()
-                if isinstance(error, TaskCancelled) and task.is_cancelled:
+                if task.is_cancelled:  # whatever fn has made of the interrupt
                     break
                 failed = first + len(values)
                 if values:
@@ -173,7 +176,10 @@ def execute(
     except TaskCancelled:  # an interrupt of a thread that came between two items
         pass
     finally:
-        guard.shut()
+        try:
+            guard.shut()
+        except TaskCancelled:  # one that was on its way came before it could be taken back
+            guard.shut()
         current.task = None
         if is_timed:
             words[SINCE] = monotonic_ns()

@@ -24,13 +24,13 @@ from types import FrameType, FunctionType, MethodType
 from typing import Any
 
 from ..errors import TaskCancelled
-from ..wire.status_page import CANCEL, Spent
+from ..wire.status_page import Spent, is_to_stop
 
 SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
 
 _HELD_BACK = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib_external", "logging", "threading", "offloop"})
 # What calls user code for us, and holds nothing: to leave it costs the item, which is to be left.
-_TRANSPARENT = frozenset({"offloop.worker.rows", "offloop.deciding.seeding", "offloop.functions", __name__})
+_TRANSPARENT = frozenset({"offloop.worker.rows", "offloop.deciding.seeding", "offloop.functions"})
 
 # So many interrupts are held back from an item that looks by itself, which comes to 50 ms; see deciding/stopping.py. A guess.
 _LOOKING_HOLDS = 6
@@ -58,6 +58,9 @@ def interruptible(fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+_CALL = interruptible(abs).__code__  # of every function that it makes
+
+
 def _may_raise_in(frame: FrameType | None) -> bool:
     """Whether user code executes in this frame, and nothing on the stack that must not be torn apart."""
     is_users = False
@@ -68,7 +71,8 @@ def _may_raise_in(frame: FrameType | None) -> bool:
         name = frame.f_globals.get("__name__")
         if frame.f_code.co_name == "__del__":
             return False
-        if isinstance(name, str) and name.partition(".")[0] in _HELD_BACK and name not in _TRANSPARENT:
+        is_ours = isinstance(name, str) and name.partition(".")[0] in _HELD_BACK and name not in _TRANSPARENT
+        if is_ours and frame.f_code is not _CALL:
             return False
         frame = frame.f_back
     return False
@@ -105,7 +109,7 @@ class Guard:
 
     def _is_wanted(self) -> bool:
         """Whether what is executed is to be interrupted; asked once for each interrupt."""
-        if self._epoch is None or self._words[CANCEL] < self._epoch or self.n_shields or self.is_told:
+        if self._epoch is None or not is_to_stop(self._words, self._epoch) or self.n_shields or self.is_told:
             return False
         self._n_held += self.looks
         return not self.looks or self._n_held > _LOOKING_HOLDS

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import TaskCancelled
-from ..wire.status_page import CANCEL
+from ..wire.status_page import is_to_stop
 from .interrupt import Guard
 
 
@@ -31,7 +31,7 @@ class Task(NamedTuple):
     @property
     def is_cancelled(self) -> bool:
         """Whether its items are to stop."""
-        return self.words[CANCEL] >= self.epoch
+        return is_to_stop(self.words, self.epoch)
 
 
 class _Current(threading.local):
@@ -58,7 +58,7 @@ def is_cancelled() -> bool:
     if task is None:
         return False
     task.guard.looks = True
-    if task.words[CANCEL] < task.epoch:
+    if not is_to_stop(task.words, task.epoch):
         return False
     task.guard.is_told = True
     return True
@@ -75,7 +75,7 @@ def checkpoint() -> None:
     task = current.task
     if task is not None:
         task.guard.looks = True
-        if task.words[CANCEL] >= task.epoch and not task.guard.n_shields:
+        if is_to_stop(task.words, task.epoch) and not task.guard.n_shields:
             raise TaskCancelled
 
 
