@@ -96,10 +96,10 @@ def test_a_run_without_a_row_fails(tmp_path: Path) -> None:
     """Where all tests are run, those that went well don't hide a row that none was run for; rows elsewhere are not due."""
     folder = tmp_path / "faults"
     folder.mkdir()
-    (folder / "test_probe.py").write_text(PROBE.replace("assert False", "pass"))
-    (tmp_path / "test_beside.py").write_text(BESIDE)
+    (folder / "test_again.py").write_text(PROBE.replace("assert False", "pass"))
+    (tmp_path / "test_aside.py").write_text(BESIDE)
     due = frozenset(FAULTS) - WAITING
     assert account_of(folder, str(folder)).complaint.splitlines()[-2:] == told({2, 3}).splitlines()
     assert f"  {min(due - {1, 4, 5, 6, 7})}:" in account_of(folder, str(folder)).complaint
     assert told({7}) not in account_of(folder, str(folder)).complaint
-    assert account_of(folder, f"{folder}/test_probe.py::test_done").complaint == ""
+    assert account_of(folder, f"{folder}/test_again.py::test_done").complaint == ""
