@@ -17,6 +17,7 @@ import pytest
 import cancelling
 import offloop
 import scripts
+import stubborn
 import workloads as w
 
 pytestmark = pytest.mark.anyio
@@ -173,7 +174,7 @@ async def test_a_cancel_at_any_step_of_a_close(
 
 async def ends_with_its_session(session: offloop.ParallelSession, path: str) -> None:
     with pytest.raises(offloop.SessionClosedError):
-        await session.run(w.loop_deaf, path)
+        await session.run(stubborn.spin, path)
 
 
 @pytest.mark.fault(30)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import anyio
@@ -20,10 +18,6 @@ import offloop
 import scripts
 import stubborn
 import workloads as w
-from offloop.wire import status_page
-from offloop.worker import interrupt
-from offloop.worker.execute import execute
-from offloop.worker.task import Task
 
 pytestmark = pytest.mark.anyio
 
@@ -212,46 +206,66 @@ async def test_a_thread_that_does_not_stop_is_abandoned(anyio_backend: object, t
 
 # --- where interrupts may come ----------------------------------------------------------------------------------------
 
+OWN_CODE = """
+import sys, offloop, workloads as w
+from offloop.wire import status_page
+from offloop.worker import interrupt
+from offloop.worker.execute import execute
+from offloop.worker.task import Task
 
-class _Nowhere:
-    """Where outcomes go that nobody wants."""
+class Nowhere:
+    def values(self, *_): pass
+    def failure(self, *_): pass
 
-    def values(self, start: int, values: list[Any], elapsed_ns: int) -> None:
-        return
-
-    def failure(self, index: int, error: BaseException) -> None:
-        return
-
-
-def checked(x: Any) -> Any:
-    """Ask all that an item can ask."""
+def checked(x):
     with offloop.shield():
         offloop.checkpoint()
     return x, offloop.is_cancelled(), offloop.in_worker(), offloop.worker_state()
 
+def trace(frame, event, argument):
+    module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+    if module.startswith("offloop") and (module, name) != ("offloop.worker.interrupt", "call"):
+        seen.add(name)
+        if interrupt._may_raise_in(frame):
+            wrong.add((module, name, frame.f_lineno))
+    return trace
+
+seen, wrong = set(), set()
+for fn in (w.double, str, w.fail_on_odd, checked):
+    words = status_page.new_page(bytearray(status_page.SIZE))
+    task = Task(words, 1, None, True, interrupt.Guard())
+    sys.settrace(trace)
+    execute(fn, range(6), start=0, flags=0, budget_ns=0, task=task, emit=Nowhere())
+    sys.settrace(None)
+assert {"execute", "open", "shut"} <= seen
+assert not wrong, wrong
+"""
+
 
 @pytest.mark.fault(27)
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("fn", [w.double, str, w.fail_on_odd, checked], ids=["python", "C", "raises", "shielded"])
-def test_no_interrupt_comes_in_our_own_code(anyio_backend: str, fn: Any) -> None:
+def test_no_interrupt_comes_in_our_own_code(tmp_path: Path) -> None:
     """Whatever line of offloop's is being executed around an item, none of them is one where an interrupt may be raised."""
-    wrong: set[tuple[str, str, int]] = set()
-    seen: set[str] = set()
+    done = scripts.run(OWN_CODE, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-        if module.startswith("offloop") and (module, name) != ("offloop.worker.interrupt", "call"):
-            seen.add(name)
-            if interrupt._may_raise_in(frame):
-                wrong.add((module, name, frame.f_lineno))
-        return trace
 
-    sys.settrace(trace)
-    try:
-        words = status_page.new_page(bytearray(status_page.SIZE))
-        task = Task(words, 1, None, True, interrupt.Guard())
-        execute(fn, range(6), start=0, flags=0, budget_ns=0, task=task, emit=_Nowhere())
-    finally:
-        sys.settrace(None)
-    assert {"execute", "open", "shut"} <= seen
-    assert not wrong
+TRACED = """
+import sys, anyio, offloop, stubborn, workloads as w
+
+async def main(path):
+    async with offloop.ParallelSession(strategy="serial") as session, anyio.create_task_group() as tasks:
+        tasks.start_soon(session.run, stubborn.spin, path)
+        await w.appears(path + ".began")
+        tasks.cancel_scope.cancel()
+
+anyio.run(main, sys.argv[1])
+sys.settrace(lambda *_: None)
+print(w.double(21))
+"""
+
+
+@pytest.mark.fault(27)
+def test_an_interrupted_thread_leaves_the_interpreter_as_it_was(tmp_path: Path) -> None:
+    """A debugger or a coverage tool may trace a program in which an item of a thread was interrupted."""
+    done = scripts.run(TRACED, str(tmp_path / "run"), cwd=tmp_path, timeout_s=20)
+    assert (done.stdout, done.stderr, done.returncode) == ("42\n", "", 0)
