@@ -139,6 +139,7 @@ class Accounts:
             report: The news.
             is_alone: Whether no other lane of this process was busy, so that its time tells what an item costs.
         """
+        self._n_lost_early = 0
         if report.refused is not None:
             self._refused(lane, chunk, report.refused)
             return

@@ -278,6 +278,7 @@ import os, signal, anyio, offloop, psutil, workloads as w
 
 async def main():
     async with offloop.ParallelSession(strategy="processes", workers=2) as session:
+        await session.warm()
         assert await session.run_parallel(w.double, range(20)) == list(range(0, 40, 2))
         for child in psutil.Process().children():
             if any("resource_tracker" in part for part in child.cmdline()):

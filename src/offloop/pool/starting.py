@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,9 @@ class Starts(Generic[L]):
         Raises:
             RuntimeError: There is no room for another thread.
         """
+
+        if sys.is_finalizing():  # what is collected then: a new thread would never get the GIL, and `start` wait for it
+            raise RuntimeError("the interpreter is on its way out")
 
         def call() -> None:
             try:

@@ -31,6 +31,7 @@ from ..errors import OffloopError, WorkerError, WorkerInitError, WorkerStartErro
 from ..forking import in_forked_child
 from ..sensing.oom import OomKills
 from ..wire import status_page
+from ..wire.descriptors import complete_standard_streams
 from ..wire.failures import PackedFailure, unpack_failure
 from ..wire.frames import FrameReader, Kind
 from ..wire.pickling import loads
@@ -103,6 +104,7 @@ class Worker:
         """
         n_kills = kills.count()
         try:
+            complete_standard_streams()
             worker = cls(wire(storage), kills, n_kills)
             worker._spawn((init, idle_timeout_s, recycling), env, nice, storage)
         except Exception as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from array import array
 from collections import deque
 from collections.abc import Sequence
 
+_STDERR = 2
 _WIDTH = array("i").itemsize
 _ROOM = socket.CMSG_SPACE(8 * _WIDTH) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -66,3 +68,31 @@ def _close(fds: list[int]) -> None:
 def send_with(lane: socket.socket, view: memoryview, fds: Sequence[int]) -> int:
     """Send bytes, with descriptors attached to the first of them; return how many bytes were sent."""
     return lane.sendmsg([view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))])
+
+
+def complete_standard_streams() -> None:
+    """Open on nothing what this process lacks of descriptors 0 to 2: a daemon may have closed them.
+
+    Else ends of lanes would get these numbers, to which C code writes; and loky flushes `sys.stdout`, whatever that is.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for name, number in (("stdout", 1), ("stderr", _STDERR)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+def above_standard_streams(end: socket.socket) -> socket.socket:
+    """Return a socket whose number is no standard stream's, in place of one that has got such a number."""
+    low: list[int] = []
+    number = end.fileno()
+    while number <= _STDERR:
+        low.append(number)
+        number = os.dup(number)
+    for other in low[1:]:
+        os.close(other)
+    if not low:
+        return end
+    end.close()
+    return socket.socket(fileno=number)

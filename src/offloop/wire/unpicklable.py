@@ -21,12 +21,23 @@ def find_unpicklable(value: object, path: str) -> tuple[str, str]:
     """
     seen = {id(value)}
     for _ in range(_MAX_DEPTH):
-        culprit = _first_culprit(value, path, seen)
+        culprit = None if _refuses(value) else _first_culprit(value, path, seen)
         if culprit is None:
             break
         path, value = culprit
     kind = type(value)
     return printable(path), printable(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
+
+
+def _refuses(value: object) -> bool:
+    """Whether a class of Python's refuses to have its objects pickled, so that nothing inside one is to blame."""
+    if not isinstance(getattr(type(value), "__reduce__", None), FunctionType):
+        return False
+    try:
+        value.__reduce__()
+    except BaseException:
+        return True
+    return False
 
 
 def _first_culprit(value: object, path: str, seen: set[int]) -> tuple[str, object] | None:

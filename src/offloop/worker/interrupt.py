@@ -198,10 +198,19 @@ class ThreadGuard(Guard):
         self._take_back()
 
     def _take_back(self) -> None:
-        """Have nothing raised that has not been yet; called in the thread itself."""
+        """Have nothing raised that has not been yet; called in the thread itself.
+
+        What is on its way is replaced by one that is raised right here. To replace it by none would be simpler, but up to
+        Python 3.12 the interpreter then believes for good that one is pending, and hangs under `sys.settrace`.
+        """
         if self.was_interrupted:
             self.was_interrupted = False
-            _raise_in(self._thread, None)
+            try:
+                _raise_in(self._thread)
+                while True:
+                    pass
+            except TaskCancelled:
+                return
 
     def interrupt(self) -> None:
         """Have TaskCancelled raised in the thread, where that may be; called in another one.
@@ -216,12 +225,12 @@ class ThreadGuard(Guard):
             error = handled[1] if isinstance(handled, tuple) else handled  # before Python 3.12 with type and traceback
             if _may_raise_in(sys._current_frames().get(self._thread)) and not _cleans_up(error):
                 self.was_interrupted = True
-                _raise_in(self._thread, TaskCancelled)
+                _raise_in(self._thread)
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Have the interpreter raise this in a thread; None takes back what has not been raised yet."""
+def _raise_in(thread: int) -> None:
+    """Have the interpreter raise TaskCancelled in a thread."""
     import ctypes  # 10 ms, and of no use before
 
     asynchronously = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    asynchronously(ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind))
+    asynchronously(ctypes.c_ulong(thread), ctypes.py_object(TaskCancelled))

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from ..errors import WorkerInitError
 from ..wire import status_page
 from ..wire.buffers import FILE_BYTES, Packer, Received, Unreadable, forget, keep
+from ..wire.descriptors import above_standard_streams, complete_standard_streams
 from ..wire.failures import pack_failure, safe_text, type_name, unpicklable_result, unreadable_item
 from ..wire.frames import NOT_WATCHED, Flag, Frame, Header, Kind, Refusal, pack_header
 from ..wire.functions import segments_of, unpack_function
@@ -67,7 +68,8 @@ def prepare(wiring: Wiring, nice: int, storage: tuple[str, str | None]) -> None:
         storage: Where large buffers go that it sends back; arguments of `Storage`.
     """
     global _lane, _page, _storage
-    lane, lifeline = wiring.connect()
+    lane, lifeline = map(above_standard_streams, wiring.connect())
+    complete_standard_streams()
     arm(lifeline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
