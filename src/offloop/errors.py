@@ -30,6 +30,8 @@ such a text is laid out `Explained` says; its code names the class for good.
 
 from __future__ import annotations
 
+from typing import Any
+
 from .endings import crashed_stack, ending_of, signal_name
 from .explaining import Explained
 
@@ -251,7 +253,7 @@ class ItemTimeout(OffloopError, TimeoutError):
 
     def __init__(self, index: int, limit_s: float, age_s: float, function: str) -> None:
         super().__init__()  # OSError would take them for errno, text and file name
-        self.args = (index, limit_s, age_s, function)
+        self.args: tuple[Any, ...] = (index, limit_s, age_s, function)
         self.index = index
         self.limit_s = limit_s
         self.age_s = age_s

@@ -247,8 +247,13 @@ class Lifetime:
             WorkerInitError: worker_init failed.
         """
         self._records.check_open()
-        limit = self._processes.limit
-        await self._processes.pool.grow_to(limit if workers is None else min(workers, limit))
+        limit, pool = self._processes.limit, self._processes.pool
+        for lane in pool.lanes:
+            if not lane.worker.is_alive and pool.retire_if_idle(lane):  # else it would be found dead by who leases it
+                lane.kill()
+                lane.close()
+                await anyio.to_thread.run_sync(lane.worker.join)
+        await pool.grow_to(limit if workers is None else min(workers, limit))
 
     def statistics(self) -> SessionStatistics:
         """Return what the session has done so far; runs count once they are over."""

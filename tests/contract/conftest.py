@@ -1,7 +1,8 @@
 """Sessions over every strategy; those that tests share stay open for a module, since workers take time to start.
 
 With ALL_TRANSPORTS=1 in the environment the whole suite runs once more over each of the other transports, otherwise a part
-of it: as far as workers take part, and on asyncio alone, since what differs is below the event loop.
+of it: as far as workers take part, and on asyncio alone, since what differs is below the event loop. Likewise with ALL_LOOPS=1
+all of it runs on uvloop, otherwise what waits, wakes and cancels: uvloop is asyncio to all else.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ _TELLING = {
     },
 }
 
+_ON_UVLOOP = {
+    *("test_cancellation", "test_lifecycle", "test_drain", "test_concurrency", "test_timeouts", "test_recycling"),
+    *("test_bridging", "test_protecting", "test_fallbacks", "test_order", "test_errors"),
+}
+
 DEFAULT, *OTHERS = get_args(TransportName)
 
 
@@ -57,6 +63,8 @@ def _differs(item: pytest.Item) -> bool:
     is_on_asyncio = "asyncio" in re.split(r"[-\[\]]", item.name) or "anyio_backend" not in params
     has_workers = params.get("strategy", "processes") == "processes"
     if item.get_closest_marker("one_loop") is not None and not is_on_asyncio:
+        return False
+    if "uvloop" in re.split(r"[-\[\]]", item.name) and not (os.environ.get("ALL_LOOPS") or item.path.stem in _ON_UVLOOP):
         return False
     if item.get_closest_marker("on_workers") is not None and not has_workers:
         return False

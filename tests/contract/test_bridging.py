@@ -146,9 +146,9 @@ async def test_a_long_first_item_holds_no_other_up(
 
 
 async def test_what_holds_the_loop_does_not_bridge(session: offloop.ParallelSession) -> None:
-    """Items that keep the GIL for long wait for the workers: one is run to find out, and one may have begun by then."""
+    """Items that keep the GIL for long wait for the workers: one is run to find out, and another or two may have begun by then."""
     pids = await session.run_parallel(w.hold_gil_for, [0.1] * 16)
-    assert pids.count(os.getpid()) <= 2
+    assert pids.count(os.getpid()) <= 3
     assert await session.run_parallel(w.hold_gil_for, [0.1] * 4) != [os.getpid()] * 4
 
 

@@ -81,7 +81,7 @@ async def test_c_code_is_killed_at_its_limit(own: offloop.ParallelSession, tmp_p
 
 
 @pytest.mark.fault(15)
-@pytest.mark.parametrize("point", ["unpacking", "packing", *(["received"] if IS_LONG else [])])  # the last takes 10 s more
+@pytest.mark.parametrize("point", ["unpacking", *(["packing", "received"] if IS_LONG else [])])  # the last two take 10 s more
 async def test_a_stopped_worker_is_killed_at_the_limit(anyio_backend: object, point: str, tmp_path: Path) -> None:
     """SIGSTOP before, within or after an item costs that worker only; its item fails or runs again, in time."""
     stopped = tmp_path / "stopped"

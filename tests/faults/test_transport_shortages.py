@@ -106,7 +106,7 @@ def test_shm_fills_up_meanwhile(tmp_path: Path) -> None:
     works(tmp_path, FULL, "file", "import offloop.wire.memory as m; m._free = lambda folder: 1 << 40")
 
 
-@pytest.mark.parametrize("size", [1 << 14, 1 << 20, 13 << 20])
+@pytest.mark.parametrize("size", [1 << 16, 1 << 20, 13 << 20])
 @pytest.mark.fault(26)
 def test_a_portable_folder_without_room(tmp_path: Path, size: int) -> None:
     """Where the session's folder has no room for messages these go through the connection."""
