@@ -18,6 +18,8 @@ from typing import Any
 import anyio
 
 import offloop
+from offloop.worker.interrupt import Guard
+from offloop.worker.task import current
 
 # --- honest work -------------------------------------------------------------------------------------------------------
 
@@ -64,11 +66,16 @@ def log_and_return(path: str, item: Any) -> Any:
 
 
 def append(path: str, item: Any) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    guard = current.task.guard if current.task is not None else Guard()
+    guard.shield()  # an interrupt between opening and closing would leave the descriptor behind
     try:
-        os.write(fd, f"{item}\n".encode())
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(fd, f"{item}\n".encode())
+        finally:
+            os.close(fd)
     finally:
-        os.close(fd)
+        guard.n_shields -= 1
 
 
 def log_pid(path: str, item: Any) -> Any:

@@ -217,8 +217,8 @@ async def test_an_except_clause_does_not_swallow_a_cancellation(
 
 def loop_in_python(path: str) -> None:
     """Say that it began, never end, and say that it was stopped."""
-    w.append(f"{path}.began", os.getpid())
     try:
+        w.append(f"{path}.began", os.getpid())
         while True:
             try:
                 sum(range(10))
