@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -18,6 +18,7 @@ import offloop
 import workloads as w
 
 RUN_S = 6.0
+PRIORITIES: list[Literal["interactive", "batch"]] = ["interactive", "batch"]
 LOOPS: dict[str, dict[str, Any]] = {
     "asyncio": {"backend": "asyncio"},
     "uvloop": {"backend": "asyncio", "backend_options": {"use_uvloop": True}},
@@ -57,14 +58,16 @@ class Callers:
                 last = now
 
     async def ask(self, number: int, turn: int) -> None:
-        """Make one call of any kind; its arguments must come back."""
+        """Make one call of any kind, label and priority; its arguments must come back."""
         token = (self.name, number, turn)
+        label = self.chance.choice([None, "a", "b"])
+        priority = self.chance.choice(PRIORITIES)
         kind = self.chance.random()
         if kind < 0.6:
-            assert await self.session.run(w.echo, token) == token
+            assert await self.session.run(w.echo, token, label=label, priority=priority) == token
         elif kind < 0.8:
             items = [(*token, i) for i in range(self.chance.randrange(1, 40))]
-            assert await self.session.run_parallel(w.echo, items) == items
+            assert await self.session.run_parallel(w.echo, items, label=label, priority=priority) == items
         elif kind < 0.9:
             data = repr(token).encode() * 10_000
             assert await self.session.run(w.echo, data) == data

@@ -8,7 +8,7 @@ from typing import Generic
 import anyio
 import anyio.to_thread
 
-from ..strategies.base import Chunk, Job
+from ..strategies.base import ORDINARY, Chunk, Job, Place
 from .pool import Pool
 from .pooled import L
 from .waiting import Order
@@ -17,15 +17,15 @@ from .waiting import Order
 class Lease(Generic[L]):
     """A lane for one turn; leaving the context abandons what is still in flight on it."""
 
-    __slots__ = ("_grace_s", "_lane", "_order", "_pool")
+    __slots__ = ("_grace_s", "_lane", "_order", "_place", "_pool")
 
-    def __init__(self, pool: Pool[L], grace_s: float, order: Order | None) -> None:
-        self._pool, self._grace_s, self._order = pool, grace_s, order
+    def __init__(self, pool: Pool[L], grace_s: float, order: Order | None, place: Place) -> None:
+        self._pool, self._grace_s, self._order, self._place = pool, grace_s, order, place
         self._lane: L
 
     async def __aenter__(self) -> L:
         """Claim a lane."""
-        self._lane = await self._pool.acquire(self._order, self._grace_s)
+        self._lane = await self._pool.acquire(self._order, self._grace_s, self._place)
         return self._lane
 
     async def __aexit__(
@@ -40,7 +40,7 @@ class PooledBackend(Generic[L]):
 
     def __init__(self, pool: Pool[L], *, is_remote: bool) -> None:
         self.pool, self.is_remote = pool, is_remote
-        self.backlog_s = 0.0
+        self.backlog_s = self.interactive_s = 0.0
         self.n_spawning = 0
 
     @property
@@ -58,12 +58,22 @@ class PooledBackend(Generic[L]):
         """Whether someone waits for a lane, so that a holder should end its turn."""
         return self.pool.has_waiters
 
+    @property
+    def has_interactive_waiters(self) -> bool:
+        """Whether someone interactive does, so that a holder that isn't should end its turn at once."""
+        return self.pool.has_interactive_waiters
+
     def lease(
-        self, grace_s: float, job: Job | None = None, chunk: Chunk | None = None, budget_s: float = 0.0
+        self,
+        grace_s: float,
+        job: Job | None = None,
+        chunk: Chunk | None = None,
+        budget_s: float = 0.0,
+        place: Place = ORDINARY,
     ) -> Lease[L]:
         """Lease a lane, and send a chunk as soon as there is one; see `Backend`."""
         order = Order(job, chunk, budget_s) if job is not None and chunk is not None else None
-        return Lease(self.pool, grace_s, order)
+        return Lease(self.pool, grace_s, order, place)
 
     async def aclose(self) -> None:
         """End all lanes and wait until nothing of them is left."""

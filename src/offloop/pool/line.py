@@ -1,12 +1,21 @@
-"""Those who wait for a lane, in line: by event loop, each in the order in which they came."""
+"""Those who wait for a lane, in line: by event loop, each in the order in which they are due.
+
+Rules:
+
+- Flows share the lanes, by the rules of deciding/fairness.py; with one flow it is first come, first served. A newcomer
+  doesn't overtake waiters of its own flow.
+- Whoever is first of all may claim an idle lane at once; the first of another event loop may if all who are before them
+  were told of it, and have not answered for `STALL_S`.
+- Whoever waits beyond their time is taken out as soon as they are first, and never served.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from operator import attrgetter
 from typing import Any
 
+from ..deciding.fairness import FairQueue, Shares
+from ..strategies.base import Place
 from .waiting import STALL_S, Order, Waiter
 
 
@@ -14,7 +23,9 @@ class Line:
     """Waiters; whoever calls holds the pool's lock."""
 
     def __init__(self) -> None:
-        self._queues: dict[Any, deque[Waiter]] = {}  # by event loop
+        self._queues: dict[Any, FairQueue[Waiter]] = {}  # by event loop; none of them is empty
+        self._shares = Shares()
+        self._length = self.n_interactive = 0
         self.last_ticket = 0
 
     def __bool__(self) -> bool:
@@ -23,60 +34,97 @@ class Line:
 
     def __len__(self) -> int:
         """How many wait."""
-        return sum(map(len, self._queues.values()))
+        return self._length
 
-    def join(self, loop: Any, order: Order | None) -> Waiter:
+    def join(self, loop: Any, order: Order | None, place: Place) -> Waiter:
         """Line up on this event loop."""
         self.last_ticket += 1
-        waiter = Waiter(loop, self.last_ticket, order)
-        self._queues.setdefault(loop, deque()).append(waiter)
+        flow = self._shares.join(place.flow, place.is_interactive)
+        waiter = Waiter(loop, self.last_ticket, order, place, flow)
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues[loop] = FairQueue()
+        queue.add(flow, waiter.ticket, waiter)
+        self._length += 1
+        self.n_interactive += place.is_interactive
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
         """Wait no more."""
         queue = self._queues.get(waiter.loop)
-        if queue is not None and waiter in queue:
-            queue.remove(waiter)
-            if not queue:
-                del self._queues[waiter.loop]
+        if queue is None or not queue.remove(waiter.flow, waiter.ticket):
+            return
+        self._shares.leave(waiter.flow)
+        self._length -= 1
+        self.n_interactive -= waiter.place.is_interactive
+        if not queue:
+            del self._queues[waiter.loop]
 
-    def take_first(self, loop: Any) -> Waiter | None:
-        """Take out the one who has waited longest, if that is on this event loop."""
+    def serve(self, waiter: Waiter) -> None:
+        """Take out one who gets a lane, and charge their flow for the turn."""
+        self._shares.serve(waiter.flow, waiter.place.cost_s)
+        self.leave(waiter)
+
+    def serve_first(self, loop: Any) -> Waiter | None:
+        """Serve the one who is next, if that is on this event loop."""
         if not self._queues:
             return None
-        first = min((queue[0] for queue in self._queues.values()), key=attrgetter("ticket"))
-        if first.loop is not loop:
+        first = min(self._heads(), key=Waiter.rank, default=None)
+        if first is None or first.loop is not loop:
             return None
-        self.leave(first)
+        self.serve(first)
         return first
 
-    def turn_in(self, waiter: Waiter) -> float | None:
-        """Return seconds until this waiter may claim an idle lane: 0 for now, None for when it is woken."""
-        if self._queues[waiter.loop][0] is not waiter:
+    def turn_in(self, waiter: Waiter, has_idle: bool) -> float | None:
+        """Return seconds until this waiter may claim a lane: 0 for now, None for when it is woken."""
+        waiter.woken_at = None
+        queue = self._queues.get(waiter.loop) if has_idle else None
+        if queue is None:
             return None
+        head = self._head(queue)
+        if head is not waiter:
+            if head is not None and head.woken_at is None:  # first only since this one was told
+                head.wake(waiter.loop)
+            return None
+        return self._patience_s(waiter)
+
+    def _patience_s(self, waiter: Waiter) -> float:
+        """Return seconds until the first of an event loop may claim before those of others."""
         now = time.monotonic()
         wait_s = 0.0
-        for loop, queue in list(self._queues.items()):
-            head = queue[0]
-            if head.ticket < waiter.ticket:
+        for head in self._heads():
+            if head.rank() < waiter.rank():
                 if head.woken_at is None and not head.wake(waiter.loop):
-                    del self._queues[loop]
+                    self._forget(head.loop)
                     continue
                 wait_s = max(wait_s, (head.woken_at or now) + STALL_S - now)
         return wait_s
 
     def wake_first(self, here: Any) -> None:
         """Wake the first of each event loop. `here` is the caller's, if it runs in one."""
-        for loop, queue in list(self._queues.items()):
-            if not queue[0].wake(here):
-                del self._queues[loop]
+        for head in self._heads():
+            if not head.wake(here):
+                self._forget(head.loop)
+
+    def _heads(self) -> list[Waiter]:
+        """Return the first of each event loop."""
+        heads = [self._head(queue) for queue in list(self._queues.values())]
+        return [head for head in heads if head is not None]
+
+    def _head(self, queue: FairQueue[Waiter]) -> Waiter | None:
+        """Return the first of an event loop; those before them who have waited beyond their time are told."""
+        while (head := queue.first()) is not None and head.is_late():
+            self.leave(head)
+            head.wake(None)
+        return head
+
+    def _forget(self, loop: Any) -> None:
+        """Take out all who wait on an event loop that is closed."""
+        for waiter in list(self._queues[loop]):
+            self.leave(waiter)
 
     def wake_all(self) -> None:
         """Wake everybody, from any thread."""
         for queue in self._queues.values():
             for waiter in queue:
                 waiter.wake(None)
-
-    def clear(self) -> None:
-        """Forget them all."""
-        self._queues.clear()

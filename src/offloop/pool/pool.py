@@ -4,15 +4,14 @@ Rules:
 
 - A lane is idle, leased or gone. Only the holder of a lease touches the lane; nobody reads a lane that isn't leased, so
   the pool needs no task, outlives event loops and serves several of them.
-- The one who has waited longest gets the next lane. If they wait on the event loop that the lane is released from, it is
-  theirs at once, and what they want to send first is sent: that loop runs, evidently, and the worker goes on without
-  waiting for it. Else grants are claimed, not handed over: the lane becomes idle and the first waiter of each loop is
-  woken. One whose loop has stalled is passed over after `STALL_S`, one whose loop has closed is dropped.
-- A newcomer doesn't overtake waiters.
+- The one who is next in line gets the next lane, see line.py. If they wait on the event loop that the lane is released
+  from, it is theirs at once, and what they want to send first is sent: that loop runs, evidently, and the worker goes on
+  without waiting for it. Else grants are claimed, not handed over: the lane becomes idle and the first waiter of each
+  loop is woken. One whose loop has stalled is passed over, one whose loop has closed is dropped.
+- A newcomer takes an idle lane only if nobody is in line, or they are first there.
 - A lane comes back only when nothing is under way on it, else it is killed.
-- Lanes are started in threads of the pool's own, at most `limit` of them, and only while somebody waits for one, unless
-  there is no room for another beside those that there are: then the pool is left as it is for a while. A
-  caller that is cancelled meanwhile leaves nothing behind: the lane becomes idle.
+- Lanes are started in threads of the pool's own, at most `limit` of them, and only while somebody waits for one, unless there is no
+  room for another beside those that there are: then the pool is left as it is for a while. Who is cancelled meanwhile leaves nothing.
 - After a start that failed, the thread that made it makes the next one, when deciding/starting.py allows it and if
   somebody still waits; other threads that fail beside it leave it to that one. It gives up where trying again is of no
   use, or was often enough; then those who have been waiting are told, unless there are other lanes to wait for.
@@ -34,11 +33,11 @@ from anyio.lowlevel import current_token
 from ..deciding.starting import CALM, after_failure, after_loss, in_a_new_row
 from ..errors import SessionClosedError, WorkerStartError
 from ..forking import in_forked_child
-from ..strategies.base import PoolFull
+from ..strategies.base import ORDINARY, Place, PoolFull, TooLate
 from .line import Line
 from .pooled import L, Start, StartAgain
 from .starting import Starts
-from .waiting import Order, Waiter, is_closed
+from .waiting import Order, Waiter, is_closed, sent
 
 _FULL_S = 1.0  # how long a pool that was found full is not asked to grow
 
@@ -85,6 +84,16 @@ class Pool(Generic[L]):
         return bool(self._line)
 
     @property
+    def has_interactive_waiters(self) -> bool:
+        """Whether someone interactive does."""
+        return self._line.n_interactive > 0
+
+    @property
+    def start_failures(self) -> int:
+        """How often in a row a start has failed; 0 since the last one that went well."""
+        return max(self._trouble.failures, int(self._start_error is not None))
+
+    @property
     def n_idle(self) -> int:
         """How many lanes are up and free."""
         return len(self._idle)
@@ -102,25 +111,27 @@ class Pool(Generic[L]):
         with self._lock:
             return [*self._idle, *self._leased]
 
-    async def acquire(self, order: Order | None, grace_s: float) -> L:
+    async def acquire(self, order: Order | None, grace_s: float, place: Place = ORDINARY) -> L:
         """Claim a lane, waiting in line for it.
 
         Args:
             order: What is sent first.
             grace_s: How long it may take to stop if this is cancelled just after it was sent.
+            place: Where in the line.
 
         Raises:
             SessionClosedError: The pool is closed.
+            TooLate: It has waited beyond its time.
             WorkerError: No lane could be started, and there is none to wait for.
         """
         here = current_token().native_token
         with self._lock:
             self._check_open()
             if self._idle and not self._line:
-                return self._sent(order, self._take(here))
-            waiter = self._line.join(here, order)
+                return sent(order, self._take(here))
+            waiter = self._line.join(here, order, place)
             self._grow(here)
-            timeout_s = self._turn_in(waiter)
+            timeout_s = self._line.turn_in(waiter, bool(self._idle))
         try:
             while True:
                 await waiter.wait(timeout_s)
@@ -128,10 +139,14 @@ class Pool(Generic[L]):
                     if waiter.lane is not None:
                         return cast("L", waiter.lane)
                     self._check_open()
-                    timeout_s = self._turn_in(waiter)
+                    if waiter.is_late():
+                        raise TooLate
+                    timeout_s = self._line.turn_in(waiter, bool(self._idle))
                     if timeout_s == 0:
-                        return self._sent(order, self._take(here))
-                    self._raise_start_error(waiter)
+                        self._line.serve(waiter)
+                        return sent(order, self._take(here))
+                    if self._start_error is not None and waiter.ticket <= self._given_up:
+                        raise self._start_error
         except BaseException as error:
             if waiter.lane is not None:
                 await self.give_back(waiter.lane, error, grace_s)
@@ -139,12 +154,6 @@ class Pool(Generic[L]):
         finally:
             with self._lock:
                 self._leave(waiter)
-
-    @staticmethod
-    def _sent(order: Order | None, lane: L) -> L:
-        if order is not None:
-            lane.send(*order)
-        return lane
 
     async def give_back(self, lane: L, error: BaseException | None, grace_s: float) -> None:
         """Release a lane after whatever happened on it; what is still in flight is stopped first."""
@@ -155,11 +164,6 @@ class Pool(Generic[L]):
             with anyio.CancelScope(shield=True):
                 await lane.abandon(grace_s)
         self.release(lane)
-
-    def _turn_in(self, waiter: Waiter) -> float | None:
-        """Return seconds until this waiter may claim a lane: 0 for now, None for when it is woken."""
-        waiter.woken_at = None
-        return self._line.turn_in(waiter) if self._idle else None
 
     def tidy(self) -> None:
         """Tidy idle lanes, unless the pool is in use just now: this never waits, so that it may be called from anywhere."""
@@ -185,10 +189,6 @@ class Pool(Generic[L]):
         if self._end is not None:
             raise SessionClosedError(self._end)
 
-    def _raise_start_error(self, waiter: Waiter) -> None:
-        if self._start_error is not None and waiter.ticket <= self._given_up:
-            raise self._start_error
-
     def release(self, lane: L) -> None:
         """Give a lane back, from the event loop that leased it; it is killed if something is still under way on it."""
         if not (lane.is_usable and lane.is_empty):
@@ -208,11 +208,11 @@ class Pool(Generic[L]):
         lane.close()
 
     def _hand_over(self, lane: L) -> bool:
-        """Give a lane to the one who has waited longest, if that is on the loop that releases it."""
-        first = self._line.take_first(lane.loop)
+        """Give a lane to the one who is next in line, if that is on the loop that releases it."""
+        first = self._line.serve_first(lane.loop) if self._end is None else None
         if first is None:
             return False
-        first.lane = self._sent(first.order, lane)
+        first.lane = sent(first.order, lane)
         first.wake(lane.loop)
         return True
 
@@ -387,7 +387,7 @@ class Pool(Generic[L]):
         self._end = "of another process: it was opened before a fork. Open one in the child"
         self._idle.clear()
         self._leased.clear()
-        self._line.clear()
+        self._line = Line()
         self._starts.leave_behind()
 
 
