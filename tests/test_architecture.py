@@ -46,13 +46,21 @@ ROOMS = {
     "orchestration": Room(
         4,
         (
-            *("plans", "lifetime", "blocks", "batches", "combining"),
+            *("plans", "lifetime", "blocks", "batches", "combining", "alongside", "outbox", "stream_run", "streaming"),
             *("functions", "snapshots", "sources", "sharing", "outgoing", "encoding", "tally", "reporting", "changes", "queueing", "crew"),
-            *("accounts", "porters", "results", "calling", "mapping", "records", "planning", "backlog", "steering", "session", "default"),
+            *("accounts", "porters", "results", "calling", "mapping", "records", "planning", "backlog", "admission", "steering", "call_steering", "map_steering", "session", "default"),
         ),
         third_party=("anyio",),
     ),
     "front door": Room(5, ("",)),
+    "edges": Room(5, ("adapters.*",), beside=("front door",), third_party=("anyio", "starlette")),
+}
+
+# Edges use what users have, and vocabulary; besides, one asks for the host and the environment before it makes a session, and
+# tells what it finds.
+ASKING = {
+    ("adapters.starlette.sizing", target)
+    for target in ("sensing.environment", "sensing.host", "sensing.system", "telemetry")
 }
 
 # A decision names the places of the status page, which are its vocabulary: plain numbers.
@@ -206,6 +214,13 @@ def test_imports_point_down() -> None:
     """Every import, typing-only ones included, points to the same room, a neighbour it may use, or a lower floor."""
     wrong = {(f.module, f.target) for f in OURS if not points_down(f)} - LOOKING_UP
     assert wrong == set()
+
+
+def test_edges_use_what_users_use() -> None:
+    """An edge imports the public API and vocabulary alone, so that anybody could have written it."""
+    edges = {(f.module, f.target) for f in OURS if room_of(f.module) == "edges"}
+    wrong = {(module, target) for module, target in edges if room_of(target) not in ("edges", "front door", "vocabulary")}
+    assert wrong == ASKING
 
 
 def test_there_are_no_cycles() -> None:

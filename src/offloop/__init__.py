@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .errors import ItemError as ItemError
     from .errors import ItemTimeout as ItemTimeout
     from .errors import OffloopError as OffloopError
+    from .errors import Overloaded as Overloaded
     from .errors import PayloadTooLarge as PayloadTooLarge
     from .errors import SessionClosedError as SessionClosedError
     from .errors import SettingError as SettingError
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from .session import ParallelSession as ParallelSession
     from .settings import ParallelConfig as ParallelConfig
     from .settings import SettingSource as SettingSource
+    from .streaming import Results as Results
+    from .streaming import Stream as Stream
     from .telemetry import add_sink as add_sink
     from .telemetry import use_default_sink as use_default_sink
     from .worker.task import checkpoint as checkpoint
@@ -58,16 +61,19 @@ __all__ = (
     "ItemError",
     "ItemTimeout",
     "OffloopError",
+    "Overloaded",
     "ParallelConfig",
     "ParallelSession",
     "PayloadTooLarge",
     "Reason",
+    "Results",
     "SessionClosedError",
     "SessionStatistics",
     "SettingError",
     "SettingSource",
     "SettingTypeError",
     "Strategy",
+    "Stream",
     "TaskCancelled",
     "UnpicklableError",
     "UnpicklableFunction",
@@ -96,7 +102,7 @@ __all__ = (
 _HOMES = {
     ".default": ("close_default_session", "run", "run_batches", "run_parallel"),
     ".errors": (
-        *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled", "Large", "Timeout"))),
+        *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled", "Large", "Overloaded", "Timeout"))),
         *(name for name in __all__ if name.startswith("Unpicklable") and not name.endswith("Error")),
     ),
     ".events": ("Event",),
@@ -105,6 +111,7 @@ _HOMES = {
     ".session": ("ParallelSession",),
     ".options": ("CallOptions",),
     ".settings": ("ParallelConfig", "SettingSource"),
+    ".streaming": ("Results", "Stream"),
     ".telemetry": ("add_sink", "use_default_sink"),
     ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "shield", "worker_state"),
 }

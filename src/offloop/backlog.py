@@ -6,13 +6,18 @@ from .strategies.base import Backend
 
 
 class Share:
-    """A run's share of a backlog; on one backend at a time."""
+    """A run's share of a backlog; on one backend at a time.
 
-    __slots__ = ("_backend", "_seconds")
+    Args:
+        is_interactive: Whether it goes before what isn't.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_backend", "_is_interactive", "_seconds")
+
+    def __init__(self, is_interactive: bool = False) -> None:
         self._backend: Backend | None = None
         self._seconds = 0.0
+        self._is_interactive = is_interactive
 
     @property
     def own(self) -> dict[Backend, float]:
@@ -23,6 +28,8 @@ class Share:
         """Let others know that this backend has so much more to do, instead of the one before."""
         if self._backend is not None:
             self._backend.backlog_s -= self._seconds
+            self._backend.interactive_s -= self._seconds * self._is_interactive
         self._backend, self._seconds = backend, seconds
         if backend is not None:
             backend.backlog_s += seconds
+            backend.interactive_s += seconds * self._is_interactive

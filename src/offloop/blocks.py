@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from .deciding.chunking import PROBE_ITEMS
 from .worker.rows import Span
@@ -21,6 +22,7 @@ class BlockSource:
 
     is_read = True
     n_ready = None
+    failure: Exception | None = None
 
     def __init__(self, n_rows: int, *, fixed: int | None, first: int, most: int, has_empty: bool) -> None:
         self.total = n_rows or int(has_empty)
@@ -66,5 +68,6 @@ class BlockSource:
         """All rows are there from the start."""
         return True
 
-    async def aclose(self) -> None:
-        """Do nothing."""
+    def reading(self) -> AbstractAsyncContextManager[None]:
+        """Return a context that does nothing: there is nothing to close."""
+        return nullcontext()

@@ -15,7 +15,7 @@ from .errors import PayloadTooLarge, UnpicklableFunction, WorkerStartError
 from .options import CallOptions
 from .queueing import Queue
 from .sources import NO_SOURCE
-from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Report
+from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Place, Report
 from .tally import Tally
 
 _WATCH_AFTER_S = 0.001  # what is over sooner is not worth a thread that watches the GIL
@@ -28,6 +28,7 @@ class Call:
         job: The function.
         args: Its arguments.
         options: How to execute it.
+        place: Of it among those that wait for lanes.
         cost: What such calls have cost; it is added to.
         tally: Counts of what becomes of it.
         local: Where it executes if it can't travel; None if that would fail it.
@@ -42,6 +43,7 @@ class Call:
         job: Job,
         args: tuple[Any, ...],
         options: CallOptions,
+        place: Place,
         cost: Cost,
         tally: Tally,
         local: Backend | None,
@@ -49,7 +51,7 @@ class Call:
         encoder: Encoder,
     ) -> None:
         self.value: Any = None
-        self._encoder = encoder
+        self._encoder, self._place = encoder, place
         self._job, self._args, self._options, self._cost, self._local = job, args, options, cost, local
         self._queue = Queue(NO_SOURCE)
         self._scope: anyio.CancelScope | None = None
@@ -118,7 +120,7 @@ class Call:
                     if bad:
                         accounts.refuse_items(chunk, bad)
                         return
-                async with backend.lease(self._options.grace_s, self._job, chunk) as lane:
+                async with backend.lease(self._options.grace_s, self._job, chunk, place=self._place) as lane:
                     await self._follow(lane, backend)
             except (PayloadTooLarge, UnpicklableFunction, WorkerStartError) as error:
                 queue.put_back(chunk)
@@ -131,13 +133,13 @@ class Call:
         queue = self._queue
         chunk = queue.stuck.popleft() if queue.stuck else queue.take_back()
         if patience_s is None:
-            async with backend.lease(self._options.grace_s, self._job, chunk) as lane:
+            async with backend.lease(self._options.grace_s, self._job, chunk, place=self._place) as lane:
                 await self._follow(lane, backend)
             return True
         granted: Lane | None = None
         async with AsyncExitStack() as stack:
             with anyio.move_on_after(patience_s):
-                granted = await stack.enter_async_context(backend.lease(self._options.grace_s))
+                granted = await stack.enter_async_context(backend.lease(self._options.grace_s, place=self._place))
             if granted is None:
                 return False
             granted.send(self._job, chunk, 0.0)  # only now: what is sent in vain might have begun
@@ -162,6 +164,7 @@ class Errand:
 
     Args:
         options: Options of the call.
+        place: Of it among those that wait for lanes.
 
     Attributes:
         reports: What was told, with the chunk that it was told of.
@@ -172,11 +175,11 @@ class Errand:
         error: What has ended it.
     """
 
-    __slots__ = ("_grace_s", "_lane", "_may_fail", "_scope", "error", "held", "lost", "others", "reports", "stall_s")
+    __slots__ = ("_grace_s", "_lane", "_may_fail", "_place", "_scope", "error", "held", "lost", "others", "reports", "stall_s")
 
     n_lanes = 1
 
-    def __init__(self, options: CallOptions) -> None:
+    def __init__(self, options: CallOptions, place: Place) -> None:
         self.reports: list[tuple[Chunk, Report]] = []
         self.others: Chunk | None = None
         self.stall_s = 0.0
@@ -184,7 +187,7 @@ class Errand:
         self.lost: LaneLost | None = None
         self.error: Exception | None = None
         self._may_fail = options.on_error != "raise"
-        self._grace_s = options.grace_s
+        self._grace_s, self._place = options.grace_s, place
         self._lane: Lane | None = None
         self._scope: anyio.CancelScope | None = None
 
@@ -207,7 +210,7 @@ class Errand:
             raise self.error
 
     async def _execute(self, backend: Backend, job: Job, chunk: Chunk, budget_s: float) -> None:
-        async with backend.lease(self._grace_s, job, chunk, budget_s) as lane:
+        async with backend.lease(self._grace_s, job, chunk, budget_s, self._place) as lane:
             self._lane = lane
             try:
                 self.reports.append((chunk, await lane.receive()))
@@ -225,7 +228,7 @@ class Errand:
 
         What has not begun by then has no epoch, and may be `others`; what is still under way is left in `held`.
         """
-        lease = backend.lease(self._grace_s)
+        lease = backend.lease(self._grace_s, place=self._place)
         begun = monotonic()
         async with AsyncExitStack() as stack:
             first_look_s = _WATCH_AFTER_S if backend.n_idle else patience_s

@@ -76,6 +76,11 @@ def seconds_of(value: object, setting: str, *, positive: bool = False) -> float:
     return seconds
 
 
+def seconds_or_none(value: object, setting: str, *, positive: bool = False) -> float | None:
+    """Return a finite time, or None."""
+    return None if value is None else seconds_of(value, setting, positive=positive)
+
+
 def one_of(value: object, setting: str, words: tuple[str, ...]) -> str:
     """Return one of these words, whatever its case."""
     if not isinstance(value, str) or value.lower() not in words:

@@ -21,13 +21,14 @@ class Crew:
         on_duty: The lanes that are leased now, with their backends.
     """
 
-    __slots__ = ("_answered", "_bridge", "_wanted", "n_lanes", "on_duty")
+    __slots__ = ("_answered", "_bridge", "_seen", "_wanted", "n_lanes", "on_duty")
 
     def __init__(self) -> None:
         self.n_lanes = 1
         self.on_duty: dict[Lane, Backend] = {}
         self._wanted: dict[Backend, int] = {}
         self._bridge: Backend | None = None
+        self._seen = (0, 0.0)  # items finished, and their seconds, when progress was last asked for
         self._answered: set[Lane] = set()  # while there is a bridge: the lanes that it leads to
 
     def call(self, backend: Backend, lanes: int, bridge: Backend | None) -> None:
@@ -114,3 +115,24 @@ class Crew:
                 seconds += now - chunk.sent_at
                 held = lane.gil_held if chunk.is_watched and held is None else held
         return finished, n_under_way, seconds, held
+
+    def progress(
+        self, executed: int, busy_s: float, weigh: Callable[[Sequence[Any], int], int] = _count
+    ) -> tuple[int, float | None, float | None]:
+        """Return how many items are finished, seconds for one since the last time, and how the GIL is held.
+
+        An item that is under way counts with the time that it has taken so far, so the mean is a lower bound.
+
+        Args:
+            executed: How many were finished by chunks that are over.
+            busy_s: Seconds that these took.
+            weigh: As for `under_way`.
+        """
+        finished, n_under_way, seconds, held = self.under_way(weigh)
+        finished, seconds = finished + executed, seconds + busy_s
+        finished_before, seconds_before = self._seen
+        n_new, new_s = finished - finished_before, seconds - seconds_before
+        if n_new > 0:
+            self._seen = finished, seconds  # else the time since then goes on counting for what is under way
+        n_items = n_new + n_under_way
+        return finished, new_s / n_items if n_items > 0 and new_s > 0 else None, held

@@ -139,7 +139,7 @@ class Encoder:
         self._ledger: Ledger | None = None
         self._packing: anyio.Lock | None = None
         self._recent: deque[_Sent] = deque(maxlen=_RECENT)
-        self._segments: list[Segment] = []  # what several of its messages refer to
+        self._segments: deque[Segment] = deque()  # what several of its messages refer to, the last ones: a stream may be endless
 
     @property
     def ledger(self) -> Ledger:
@@ -274,6 +274,8 @@ class Encoder:
                 segment = self._outgoing.segment(sent.file, [span.raw for span in sent.spans.values()])
                 self._segments.append(segment)
                 self.ledger.add(segment, sent.spans.values())
+                while len(self._segments) > 1 and self._outgoing.is_beyond_limit(sum(one.file.size for one in self._segments)):
+                    self._segments.popleft()
 
 
 def _unpicklable(chunk: Chunk, function: str, error: BaseException) -> dict[int, Exception]:

@@ -16,16 +16,15 @@
     ├── ItemTimeout             (TimeoutError)  an item executed for longer than it may
     ├── BatchLengthError        (ValueError)    fn returned another number of rows than it got
     ├── BatchTypeError          (TypeError)     what fn returned for blocks of rows can't be concatenated
+    ├── Overloaded              (RuntimeError)  the session takes no more calls just now
     ├── ItemError               (RuntimeError)  stands in for what fn raised and can't be raised here
     └── SessionClosedError      (RuntimeError)  the session was closed, or never opened
 
     TaskCancelled               (BaseException) raised inside fn when its item is to stop
 
-An exception raised by the user's function arrives as itself; `ItemError` stands in only for those that would end
-the caller's own loop (SystemExit, StopIteration, …) or can't be rebuilt here.
-
-Every class takes its fields by position and composes its text from them, so that each survives a pickle round trip. How
-such a text is laid out `Explained` says; its code names the class for good.
+What the user's function raises arrives as itself; `ItemError` stands in only for what would end the caller's own loop
+(SystemExit, StopIteration, …) or can't be rebuilt here. Every class takes its fields by position and composes its text from
+them, so that each survives a pickle round trip. `Explained` says how that is laid out; its code names the class for good.
 """
 
 from __future__ import annotations
@@ -337,6 +336,37 @@ class BatchTypeError(OffloopError, TypeError):
         self.why = why
 
 
+class Overloaded(OffloopError, RuntimeError):
+    """The session takes no more calls just now, or could not begin this one in time; nothing of it was executed.
+
+    Args:
+        why: ``max_pending``, ``max_pending_bytes``, ``max_wait_s``, or ``deadline`` for that of the caller's own cancel scope.
+        retry_after_s: When to try again: seconds of work that calls under way are estimated to bring ÷ number of workers.
+        pending: Calls that waited or executed.
+        limit: Of calls, of bytes, or of seconds.
+    """
+
+    code = "overloaded"
+    _what = "the session takes no more calls just now"
+    _fix = "try again after {retry_after_s:.2g} s, or tell the client to; more workers or a higher limit let more wait"
+
+    def __init__(self, why: str, retry_after_s: float, pending: int, limit: float) -> None:
+        super().__init__(why, retry_after_s, pending, limit)
+        self.why = why
+        self.retry_after_s = retry_after_s
+        self.pending = pending
+        self.limit = limit
+
+    def _parts(self) -> dict[str, str]:
+        causes = {
+            "max_pending": f"{self.pending} calls wait or execute, and max_pending={self.limit:g}",
+            "max_pending_bytes": f"with what {self.pending} calls under way bring it exceeds max_pending_bytes={self.limit:g}",
+            "max_wait_s": f"it waited for a worker, or would have to, for longer than max_wait_s={self.limit:g}",
+        }
+        deadline = f"no worker would come free within the {self.limit:.2g} s that its caller allows"
+        return super()._parts() | {"cause": causes.get(self.why, deadline)}
+
+
 class SessionClosedError(OffloopError, RuntimeError):
     """The session was closed, is draining, or was not opened yet.
 
@@ -354,9 +384,8 @@ class SessionClosedError(OffloopError, RuntimeError):
 
     def _parts(self) -> dict[str, str]:
         parts = super()._parts()
-        if self.state == "draining":
-            parts |= {"cause": "it finishes what it has admitted and takes nothing new", "fix": "open another session"}
-        return parts
+        draining = {"cause": "it finishes what it has admitted and takes nothing new", "fix": "open another session"}
+        return parts | draining if self.state == "draining" else parts
 
 
 class TaskCancelled(Explained, BaseException):

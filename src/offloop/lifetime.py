@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, Unpack
 import anyio
 import anyio.to_thread
 
+from .admission import Admission
 from .checks import seconds_of
 from .deciding.decide import thread_limit, worker_limit
 from .errors import SessionClosedError
@@ -65,8 +66,8 @@ class Lifetime:
         self._planner = Planner(host, self.config, self._processes.pool)
         self._plans = Plans(self.config, self._is_consent, LocalInitializer(self.config))
         asked = self.config.workers or 0
-        is_capped = asked > host.cores
-        self._records = Records(WorkersCapped(workers_asked=asked, usable_cores=host.cores) if is_capped else None)
+        capped = WorkersCapped(workers_asked=asked, usable_cores=host.cores) if asked > host.cores else None
+        self._records = Records(Admission(self.config, self._processes), capped)
         self._is_closing = self._is_gone = False
         self._has_stopped = False  # anything, by closing
 

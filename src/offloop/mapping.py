@@ -10,7 +10,8 @@ change while it is under way: see `shift`. A single call takes a shorter way, se
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from time import monotonic
 
@@ -26,14 +27,17 @@ from .deciding.estimate import GIL_FREE
 from .encoding import Encoder, encode_inline
 from .errors import OffloopError, PayloadTooLarge, UnpicklableFunction, WorkerStartError
 from .options import CallOptions
+from .outbox import WINDOW_CHUNKS
 from .porters import Porters
 from .queueing import Queue
-from .strategies.base import Backend, Chunk, Job, Lane, LaneLost
+from .results import Sink
+from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Place, TooLate
 from .tally import Tally
 
 TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
 FIRST_LOOK_S = 0.010  # after so long a run is looked at for the first time, then after twice as long, and so on
 _LAST_LOOK_S = 0.1
+_COMPANY_S = 1.0  # for so long after somebody who goes before it a run expects another; a guess
 _SPAWN_S = 0.3  # no longer is made way for starting workers
 _SPAWN_LOOK_S = 0.005
 
@@ -46,6 +50,9 @@ class Run:
         options: How to execute them.
         queue: The items.
         accounts: Where what becomes of them goes.
+        sink: Where outcomes go from there; says how many items may be under way.
+        place: Of it among those that wait for lanes.
+        too_late: Returns what ends it if it gets no lane in time.
         changes: What `accounts` notifies of changes.
         local: Where items execute that can't travel; None if that would fail them.
         encoder: Makes them ready to travel.
@@ -57,21 +64,22 @@ class Run:
         options: CallOptions,
         queue: Queue,
         accounts: Accounts,
+        sink: Sink,
+        place: Place,
+        too_late: Callable[[], Awaitable[Exception]],
         changes: Changes,
         local: Backend | None,
         encoder: Encoder,
     ) -> None:
-        self._encoder = encoder
-        self._job, self._options, self._cost = job, options, accounts.cost
+        self._encoder, self._sink, self._place, self._too_late = encoder, sink, place, too_late
+        self._job, self._options, self._cost, self._crew = job, options, accounts.cost, Crew()
         self._queue, self._accounts, self._changes, self._local = queue, accounts, changes, local
-        self._crew = Crew()
         self._porters = Porters(encoder, accounts, changes, self._to_encode)
         self._manned: set[tuple[Backend, int]] = set()  # the tasks that serve lanes
         self._held: tuple[AbstractAsyncContextManager[Lane], Lane, Backend] | None = None  # taken on with a chunk
         self._scope: anyio.CancelScope | None = None
         self._tasks: TaskGroup | None = None
-        self._shifted_at = 0.0
-        self._seen = (0, 0.0)  # items finished, and their seconds, when progress was last asked for
+        self._shifted_at = self._paired_from = 0.0
         accounts.over = self._finish
 
     @property
@@ -150,7 +158,7 @@ class Run:
                 self._manned.add((held[2], 0))
                 self._tasks.start_soon(self._go_on, *held)
             if self._queue.source.n_ready is not None:
-                self._tasks.start_soon(self._pull)
+                self._tasks.start_soon(self._keep_at_hand)
             self._man_lanes()
             if look is not None:
                 self._tasks.start_soon(self._look, look)
@@ -189,18 +197,8 @@ class Run:
                 self._tasks.start_soon(self._serve_lane, *post)
 
     def progress(self) -> tuple[int, float | None, float | None]:
-        """Return how many items or rows are finished, seconds for one since the last time, and how the GIL is held.
-
-        An item that is under way counts with the time that it has taken so far, so the mean is a lower bound.
-        """
-        finished, n_under_way, seconds, held = self._crew.under_way(self._queue.source.weigh)
-        finished, seconds = finished + self.tally.executed, seconds + self.tally.busy_s
-        finished_before, seconds_before = self._seen
-        n_new, new_s = finished - finished_before, seconds - seconds_before
-        if n_new > 0:
-            self._seen = finished, seconds  # else the time since then goes on counting for what is under way
-        n_items = n_new + n_under_way
-        return finished, new_s / n_items if n_items > 0 and new_s > 0 else None, held
+        """Return how many items or rows are finished, seconds for one since the last time, and how the GIL is held."""
+        return self._crew.progress(self.tally.executed, self.tally.busy_s, self._queue.source.weigh)
 
     async def _look(self, look: Callable[[], None]) -> None:
         pause_s = FIRST_LOOK_S
@@ -232,8 +230,9 @@ class Run:
         try:
             if backend.is_remote:
                 await self._encoder.pack()  # again, if a worker has refused it
-            async with backend.lease(self._options.grace_s) as lane:
+            async with backend.lease(self._options.grace_s, place=self._place) as lane:
                 self._crew.start(lane, backend)
+                self._place = self._place._replace(until=math.inf)  # it has begun
                 try:
                     await self._turn(lane, backend, ordinal)
                 finally:
@@ -242,6 +241,9 @@ class Run:
             self._accounts.come_home(error)
         except OffloopError as error:  # no lane can be had
             self._accounts.fail(error)
+        except TooLate:  # unless it has begun elsewhere meanwhile
+            if self._place.until < math.inf:
+                self._accounts.fail(await self._too_late())
 
     async def _go_on(self, lease: AbstractAsyncContextManager[Lane], lane: Lane, backend: Backend) -> None:
         """Finish the turn on which the run began, then serve the lane like any other."""
@@ -253,21 +255,24 @@ class Run:
 
     async def _turn(self, lane: Lane, backend: Backend, ordinal: int) -> None:
         ends = monotonic() + TURN_S
+        is_due = False
         while True:
-            is_due = backend.has_waiters and monotonic() > ends
             if lane.is_usable and not is_due and not self._is_flooded:
                 self._fill(lane, backend, ordinal)
             if not lane.in_flight or not await self._step(lane, backend):
                 return
             self._start_porters()
+            is_due = backend.has_waiters and monotonic() > ends
+            if backend.has_interactive_waiters and not self._place.is_interactive:
+                is_due, self._paired_from = True, monotonic() + _COMPANY_S
 
     def _fill(self, lane: Lane, backend: Backend, ordinal: int) -> None:
         """Send the lane what it should have in flight.
 
-        A worker has a second chunk waiting. A thread does not: while the loop takes in what the first has brought, it would
-        be in its way; a serial run of 10,000 items of 20 µs took 1.3 times as long.
+        A worker has a second chunk waiting, unless somebody may come who goes before it. A thread has none, for it would be in the
+        way of the loop that takes in what the first has brought: 10,000 items of 20 µs took 1.3 times as long.
         """
-        while len(lane.in_flight) < (2 if backend.is_remote else 1):
+        while len(lane.in_flight) < (2 if backend.is_remote and monotonic() > self._paired_from else 1):
             if lane.in_flight and not may_queue_second(
                 self._queue.remaining, self._queue.source.weigh(lane.in_flight[0].items), self._crew.n_lanes
             ):
@@ -300,7 +305,8 @@ class Run:
             self._porters.start(self._tasks)
 
     def _take(self, size: int) -> Chunk | None:
-        chunk = self._queue.take(size)
+        room = None if self._queue.has_back else self._room(size)
+        chunk = self._queue.take(size if room is None else min(size, room))
         self.tally.submitted = self._queue.n_taken
         return chunk
 
@@ -308,9 +314,8 @@ class Run:
         pace, unit = self._accounts.pace, self._queue.source.unit
         most = unit * (most_items(self._cost.largest_bytes) if backend.is_remote else LOCAL_ITEMS)
         least = unit if pace.item_s is None else pace.least
-        return self._options.chunk_size or next_size(
-            pace.item_s, self._queue.remaining, self._crew.n_lanes, most, least
-        )
+        fitting = next_size(pace.item_s, self._queue.remaining, self._crew.n_lanes, most, least)
+        return min(self._options.chunk_size or fitting, self._sink.most_at_once(self._crew.n_lanes))
 
     def _next_for(self, backend: Backend, ordinal: int) -> Chunk | None:
         """Return a chunk that can be sent now, if there is one."""
@@ -351,25 +356,33 @@ class Run:
             return True
         if not self._crew.wants(backend, ordinal):
             return False
-        return bool(self._porters.ready) or (self._queue.has_any and not (self._porters.is_needed and backend.is_remote))
+        if self._porters.ready:
+            return True
+        has_any = self._queue.has_back or (self._queue.has_any and self._room(self._size(backend)) != 0)
+        return has_any and not (self._porters.is_needed and backend.is_remote)
 
-    async def _pull(self) -> None:
-        try:
-            await self._keep_at_hand()
-        except Exception as error:  # the source's own: it ends the run
-            self._accounts.fail(error)
+    def _room(self, size: int) -> int | None:
+        """Return how many more items may be taken; None for all that are at hand."""
+        if self._queue.source.n_ready is not None:
+            return None  # what was read counts already
+        return self._sink.room(self._queue.n_taken, self._crew.n_lanes, size)
 
     async def _keep_at_hand(self) -> None:
-        """Read items ahead, as many as outcomes make room for."""
+        """Read items ahead, as many as the sink has room for; else as many as outcomes make room for."""
         source, tally = self._queue.source, self.tally
         while not source.is_read:
-            window = 4 * self._crew.n_lanes * self._size(next(iter(self._crew.wanted)))
-            open_items = tally.submitted - tally.done + (source.n_ready or 0)
-            if open_items >= window:
+            size, n_lanes = self._size(next(iter(self._crew.wanted))), self._crew.n_lanes
+            n_ready = source.n_ready or 0
+            room = self._sink.room(self._queue.n_taken + n_ready, n_lanes, size)
+            if room is None:
+                room = WINDOW_CHUNKS * n_lanes * size - (tally.submitted - tally.done + n_ready)
+            if room <= 0:
                 await self._changes.wait()
                 continue
-            await source.pull(window - open_items)
+            await source.pull(room)
             self._changes.notify()
+        if source.failure is not None and not self._sink.keeps:
+            self._accounts.fail(source.failure)
         if self.is_over:
             self._finish()
 

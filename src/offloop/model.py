@@ -261,6 +261,10 @@ class SessionStatistics:
         workers: Process ids of the workers that are up.
         workers_started: Worker processes started so far.
         workers_crashed: Worker processes that died under work.
+        state: Of the session: ``not open``, ``open``, ``draining`` or ``closed``.
+        pending: Calls that wait or execute.
+        refused: Calls that were refused with `Overloaded`.
+        start_failures: How often in a row the start of a worker has failed; 0 while that goes well.
     """
 
     submitted: int = 0
@@ -276,3 +280,7 @@ class SessionStatistics:
     workers: tuple[int, ...] = ()
     workers_started: int = 0
     workers_crashed: int = 0
+    state: str = "open"
+    pending: int = 0
+    refused: int = 0
+    start_failures: int = 0

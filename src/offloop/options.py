@@ -14,6 +14,7 @@ from .checks import (
     flag,
     one_of,
     seconds_of,
+    seconds_or_none,
     strategy_of,
     worker_count,
 )
@@ -23,6 +24,7 @@ from .settings import ParallelConfig, StrategyName
 
 OnError = Literal["raise", "group", "collect"]
 Combine = Literal["concat", "list"]
+Priority = Literal["interactive", "batch"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,10 @@ class CallOptions:
             their type. ``list``: they are returned as a list. None where fn gets items one by one.
         on_error: ``raise``: the first failure cancels its siblings and is raised. ``group``: all items run, failures
             are raised as one ExceptionGroup. ``collect``: failures stand in the list in place of results.
+        ordered: Whether a stream yields results in the order of their items; else as they come.
+        window: The most items of a stream that may be read from the source and not yet done with; the consumer is done with one
+            when it asks for the next. None: four chunks for each worker, so about 60 ms of work, and no more than four times
+            4,096 items each.
         seed: Items, or blocks, get ``rng=``, a numpy Generator of their own, derived from this and their index.
         retries: How often an item may run again after its worker died under it.
         grace_s: How long an item that is to stop may take before its worker is killed.
@@ -48,7 +54,11 @@ class CallOptions:
         thread_safe: Whether fn may run in several threads of this process at once, so that `auto` may choose them.
         item_cost_s: Seconds that an item takes, or a row, if you know; then nothing is measured first.
         item_bytes: Bytes that an item brings with it, or a row, if you know.
-        label: A name for this run in logs.
+        max_wait_s: How long it may wait for a worker before it begins, see `ParallelConfig`.
+        priority: ``interactive``, as single calls are if you don't say: it goes before all that is ``batch``, which keeps a share of one
+            tenth while both wait. Within each, labels share the workers equally, and calls of one label are served in their order.
+        label: A name for this run in logs. Calls of one label have one share of the workers; each map or stream without
+            one has its own, single calls without one have one together.
     """
 
     strategy: Strategy
@@ -58,6 +68,8 @@ class CallOptions:
     batch_size: int | None = None
     combine: Combine | None = None
     on_error: OnError = "raise"
+    ordered: bool = True
+    window: int | None = None
     seed: int | None = None
     retries: int = 1
     grace_s: float = 1.0
@@ -65,6 +77,8 @@ class CallOptions:
     thread_safe: bool = False
     item_cost_s: float | None = None
     item_bytes: int | None = None
+    max_wait_s: float | None = None
+    priority: Priority = "batch"
     label: str | None = None
 
 
@@ -75,6 +89,8 @@ class _Options(TypedDict, total=False):
     retries: int
     grace_s: float
     thread_safe: bool
+    max_wait_s: float | None
+    priority: Priority | None
     label: str | None
 
 
@@ -99,6 +115,13 @@ class MapOptions(_ManyOptions, total=False):
     chunk_size: int | None
 
 
+class StreamOptions(MapOptions, total=False):
+    """Keyword options of `stream` besides ``seed`` and ``on_error``; see `CallOptions`."""
+
+    ordered: bool
+    window: int | None
+
+
 class BatchOptions(_ManyOptions, total=False):
     """Keyword options of `run_batches` besides ``combine``, ``seed`` and ``on_error``; see `CallOptions`."""
 
@@ -111,13 +134,11 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "chunk_size": lambda value: count_or_none(value, "chunk_size"),
     "retries": lambda value: at_least(value, "retries", 0),
     "grace_s": lambda value: seconds_of(value, "grace_s"),
-    "item_timeout_s": lambda value: _timeout(value, "item_timeout_s"),
-    "timeout_s": lambda value: _timeout(value, "timeout_s"),
+    "item_timeout_s": lambda value: seconds_or_none(value, "item_timeout_s", positive=True),
+    "timeout_s": lambda value: seconds_or_none(value, "timeout_s", positive=True),
+    "max_wait_s": lambda value: seconds_or_none(value, "max_wait_s"),
+    "priority": lambda value: None if value is None else one_of(value, "priority", ("interactive", "batch")),
 }
-
-
-def _timeout(value: object, setting: str) -> float | None:
-    return None if value is None else seconds_of(value, setting, positive=True)
 
 
 def _seed(value: object) -> int | None:
@@ -135,10 +156,12 @@ def _label(value: object) -> str | None:
 _CHECKS |= {
     "on_error": lambda value: one_of(value, "on_error", ("raise", "group", "collect")),
     "thread_safe": lambda value: flag(value, "thread_safe"),
-    "item_cost_s": lambda value: None if value is None else seconds_of(value, "item_cost_s", positive=True),
+    "item_cost_s": lambda value: seconds_or_none(value, "item_cost_s", positive=True),
     "item_bytes": lambda value: None if value is None else at_least(value, "item_bytes", 0),
     "seed": _seed,
     "batch_size": lambda value: count_or_none(value, "batch_size"),
+    "ordered": lambda value: flag(value, "ordered"),
+    "window": lambda value: count_or_none(value, "window"),
     "combine": lambda value: one_of(value, "combine", ("concat", "list")),
     "label": _label,
 }
@@ -164,12 +187,15 @@ def resolve_options(
         "chunk_size": config.chunk_size,
         "retries": config.retries,
         "grace_s": config.grace_s,
+        "max_wait_s": config.max_wait_s,
+        "priority": None,
     }
     for name, value in given.items():
         if name not in allowed:
             raise SettingTypeError(name, value, f"no such option; {did_you_mean(name, tuple(sorted(allowed)))}")
         checked[name] = _CHECKS[name](value)
     check_local(config.local, checked["strategy"])
+    checked["priority"] = checked["priority"] or ("interactive" if allowed is RUN_OPTIONS else "batch")
     setting = "timeout_s" if "timeout_s" in checked else "item_timeout_s"
     limit_s = checked.pop(setting, None)
     if limit_s is not None:
@@ -187,4 +213,5 @@ def _check_stoppable(setting: str, limit_s: object, strategy: Strategy) -> None:
 
 RUN_OPTIONS = frozenset(RunOptions.__annotations__)
 MAP_OPTIONS = frozenset(MapOptions.__annotations__) | {"seed", "on_error"}
+STREAM_OPTIONS = frozenset(StreamOptions.__annotations__) | {"seed", "on_error"}
 BATCH_OPTIONS = frozenset(BatchOptions.__annotations__) | {"combine", "seed", "on_error"}

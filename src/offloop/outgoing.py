@@ -70,7 +70,7 @@ class Outgoing:
         """
         limit: int | None = None
         while n_bytes and (others := self.bytes_in_flight):
-            limit = self._most(others + n_bytes) if limit is None else limit
+            limit = self.most(others + n_bytes) if limit is None else limit
             if others + n_bytes <= limit:
                 break
             await anyio.sleep(_PAUSE_S)
@@ -80,9 +80,9 @@ class Outgoing:
 
     def is_beyond_limit(self, n_bytes: int) -> bool:
         """Whether so much may be in flight only when nothing else is."""
-        return n_bytes > self._most(n_bytes)
+        return n_bytes > self.most(n_bytes)
 
-    def _most(self, wanted: int) -> int:
+    def most(self, wanted: int) -> int:
         """Return how much may be in flight; where that isn't set, memory is looked at only if it matters."""
         if self._limit_bytes is not None:
             return self._limit_bytes

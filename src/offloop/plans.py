@@ -53,7 +53,7 @@ class Plans:
             AsyncFunctionError: fn is async.
             SettingError: An option's value can't work.
         """
-        key = (fn, allowed is RUN_OPTIONS, *given.items())
+        key = (fn, allowed, *given.items())
         try:
             plan = self._plans.get(key) if type(fn) in _NAMED else None
         except TypeError:  # the value of an option can't be hashed; `resolve_options` says what is wrong with it

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from anyio.lowlevel import current_token
 
+from .admission import Admission, Caller
 from .errors import SessionClosedError
 from .events import WorkersCapped
 from .forking import in_forked_child
@@ -23,12 +25,13 @@ from .pool.waiting import is_closed
 from .reporting import is_fallback, snapshot, tell_decision, tell_end, tell_guidance
 from .tally import Tally
 from .telemetry import emit
+from .wire.pickling import function_name
 from .worker import task
 
 _MAX_DECISIONS = 128
 
 
-class Stoppable(Protocol):
+class Stoppable(Caller, Protocol):
     """A run under way."""
 
     tally: Tally
@@ -43,11 +46,16 @@ class Stoppable(Protocol):
         ...
 
 
-class _Whole:
-    """A run that was admitted with all that it does."""
+class Whole:
+    """A run that is admitted with all that it does; see `Caller`."""
+
+    n_bytes = 0.0
+
+    def __init__(self, name: str, label: str | None) -> None:
+        self.name, self.label = name, label
 
 
-_within: ContextVar[_Whole | None] = ContextVar("offloop_within", default=None)
+_within: ContextVar[Whole | None] = ContextVar("offloop_within", default=None)
 
 
 class Records:
@@ -58,9 +66,11 @@ class Records:
     its source of items starts.
 
     Args:
+        admission: Refuses what is too much.
         capped: What to tell, before the first decision, of workers that were asked for and can't be had.
 
     Attributes:
+        admission: Likewise.
         state: Of the session; decides who is admitted. Changed with the lock of `changed` held.
         changed: Told when a run is over, unless the session is open.
         decisions: The last ones.
@@ -69,14 +79,16 @@ class Records:
         tally: Counts of the runs that are over.
     """
 
-    def __init__(self, capped: WorkersCapped | None) -> None:
+    def __init__(self, admission: Admission, capped: WorkersCapped | None) -> None:
+        self.admission = admission
         self.state: Literal["not open", "open", "draining", "closed"] = "not open"
         self.changed = Condition()
         self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
         self.runs: dict[int, tuple[weakref.ref[Stoppable], Any]] = {}
         self.tally = Tally()
         self._capped = capped
-        self._whole: set[_Whole] = set()
+        self._whole: set[Whole] = set()
+        self._parts: set[int] = set()  # ids of runs that are part of another call
         _books.add(self)
 
     # --- who is admitted ---------------------------------------------------------------------------------------------
@@ -93,19 +105,63 @@ class Records:
     @property
     def _is_needed(self) -> bool:
         """Whether the caller is an item that executes in this process, or belongs to a run that was admitted as a whole."""
-        return task.current.task is not None or _within.get() in self._whole
+        return task.current.task is not None or (bool(self._whole) and _within.get() in self._whole)
+
+    @property
+    def n_pending(self) -> int:
+        """Calls that wait or execute; what they do themselves doesn't count."""
+        return len(self.runs) - len(self._parts) + len(self._whole)
+
+    def knock(self, fn: Any, label: str | None) -> None:
+        """Refuse what is not admitted, or one call too many, before anything is done for it.
+
+        Args:
+            fn: What is to be called.
+            label: The call's own name.
+
+        Raises:
+            SessionClosedError: As for `check_open`.
+            Overloaded: It is one too many.
+        """
+        self.check_open()
+        most = self.admission.most
+        if most is not None and self.n_pending >= most and not self._is_needed:
+            raise self.admission.refuse(Whole(function_name(fn), label), "max_pending", self.n_pending, most)
+
+    def _exceeded(self, caller: Caller) -> tuple[str, float] | None:
+        """Return the limit that one more call would exceed, by its name, if there is one.
+
+        A caller who brings more bytes than the limit comes in when nobody else is there.
+        """
+        pending, admission = self.n_pending, self.admission
+        if admission.most is not None and pending >= admission.most:
+            return "max_pending", admission.most
+        if admission.most_bytes is None or not pending:
+            return None
+        pending_bytes = sum(run.n_bytes for run, _ in self.under_way())
+        return ("max_pending_bytes", admission.most_bytes) if pending_bytes + caller.n_bytes > admission.most_bytes else None
+
+    def _let_in(self, caller: Caller, enter: Callable[[], None]) -> None:
+        """Have a caller enter, unless that is one too many."""
+        is_part = self._is_needed
+        with self.changed.lock:
+            self.check_open()
+            exceeded = None if is_part else self._exceeded(caller)
+            if exceeded is None:
+                enter()
+        if exceeded is not None:
+            raise self.admission.refuse(caller, exceeded[0], self.n_pending, exceeded[1])
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
+    def whole(self, whole: Whole) -> Iterator[None]:
         """Admit a run that is more than its items, with all it does in this context.
 
         Raises:
             SessionClosedError: As for `check_open`.
+            Overloaded: It is one too many.
         """
-        whole, outer = _Whole(), _within.get()
-        with self.changed.lock:
-            self.check_open()
-            self._whole.add(whole)
+        outer = _within.get()
+        self._let_in(whole, lambda: self._whole.add(whole))
         _within.set(whole)
         try:
             yield
@@ -122,15 +178,25 @@ class Records:
 
         Raises:
             SessionClosedError: As for `check_open`.
+            Overloaded: It is one too many.
         """
-        self.runs[id(run)] = weakref.ref(run, self._collected), current_token().native_token
+        key, entry = id(run), (weakref.ref(run, self._collected), current_token().native_token)
+        if self._is_needed:
+            self._parts.add(key)
+        elif self.admission.is_limited:
+            self._let_in(run, lambda: self.runs.__setitem__(key, entry))
+        self.runs[key] = entry
         if self.state != "open":  # looked at last: who has changed it since looks at the runs after that, and sees this one
             try:
                 self.check_open()
             except SessionClosedError:
-                self.runs.pop(id(run), None)
+                self._drop(key)
                 self.changed.notify_all()
                 raise
+
+    def _drop(self, key: int) -> None:
+        self._parts.discard(key)
+        self.runs.pop(key, None)
 
     def under_way(self) -> Iterator[tuple[Stoppable, Any]]:
         """Yield the runs under way with their event loops."""
@@ -142,12 +208,12 @@ class Records:
         """Wait no more for runs whose event loop is closed: they will not go on."""
         for key, (_, loop) in list(self.runs.items()):
             if is_closed(loop):
-                self.runs.pop(key, None)
+                self._drop(key)
 
     def _collected(self, reference: weakref.ref[Stoppable]) -> None:
         for key, (other, _) in list(self.runs.items()):
             if other is reference:
-                self.runs.pop(key, None)
+                self._drop(key)
         self.changed.notify_all()
 
     @property
@@ -176,7 +242,7 @@ class Records:
         """Note what became of a run, and tell."""
         run.tally.note_decision(decision.strategy)
         self.tally.add(run.tally)
-        self.runs.pop(id(run), None)
+        self._drop(id(run))
         tell_end(decision, options, run.tally, wall_s)
         if decision.hint is not None:
             tell_guidance("thread_safe", decision.hint, decision.fn)
@@ -185,12 +251,18 @@ class Records:
 
     def snapshot(self, pool: Pool[WorkerLane]) -> SessionStatistics:
         """Return what the session has done so far; runs count once they are over."""
-        return snapshot(self.tally, pool, self.n_left)
+        return replace(
+            snapshot(self.tally, pool, self.n_left),
+            state=self.state,
+            pending=self.n_pending,
+            refused=self.admission.refused,
+        )
 
     def leave_behind(self) -> None:
         """In a forked child: forget the runs, which are the parent's."""
         self.changed = Condition()
         self.runs.clear()
+        self._parts.clear()
         self._whole.clear()
 
 

@@ -188,4 +188,5 @@ def snapshot(tally: Tally, pool: Pool[WorkerLane], queued: int = 0) -> SessionSt
         workers=tuple(lane.worker.pid for lane in pool.lanes if lane.worker.is_alive),
         workers_started=pool.n_started,
         workers_crashed=now.crashes,
+        start_failures=pool.start_failures,
     )

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
 
 from .batches import batch_of, batch_options, combined
+from .call_steering import CallSteering
 from .deciding.seeding import Seeded
 from .functions import SeededFunction
 from .lifetime import Lifetime
+from .map_steering import MapSteering
 from .model import Decision
-from .options import MAP_OPTIONS, RUN_OPTIONS, BatchOptions, CallOptions, MapOptions, RunOptions
+from .options import (
+    MAP_OPTIONS,
+    RUN_OPTIONS,
+    STREAM_OPTIONS,
+    BatchOptions,
+    CallOptions,
+    MapOptions,
+    RunOptions,
+    StreamOptions,
+)
+from .outbox import Outbox
+from .records import Whole
+from .results import Collected
 from .sources import source_of
-from .steering import Steering
 from .strategies.base import Job
+from .stream_run import StreamRun
+from .streaming import Results, Stream
 from .wire.frames import Flag
+from .wire.pickling import function_name
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -63,10 +80,11 @@ class ParallelSession(Lifetime):
             ItemTimeout: It executed for longer than ``timeout_s``.
             SessionClosedError: The session isn't open.
         """
-        self._records.check_open()
+        self._records.knock(fn, options.get("label"))
         plan = self._plans.of(fn, options, RUN_OPTIONS)
         job = plan.job or self._plans.job(fn, fn, Flag.STAR, plan.options)
-        value: R = await self._steering(fn, args, plan.options).single(job, args)
+        known = self._planner.look_at(fn, args, plan.options)
+        value: R = await CallSteering(self._planner, known, self._venues, self._records).execute(job, args)
         return value
 
     @overload
@@ -140,16 +158,98 @@ class ParallelSession(Lifetime):
             ItemTimeout: An item executed for longer than ``item_timeout_s``.
             SessionClosedError: The session isn't open.
         """
-        self._records.check_open()
+        self._records.knock(fn, options.get("label"))
         plan = self._plans.of(fn, options, MAP_OPTIONS)
         shares = self._outgoing.shares
         source = source_of(items, shares.holds if shares.has_any else None)
         job = plan.job or self._job(fn, fn, plan.options)
-        steering = self._steering(fn, source.peek(), plan.options)
+        steering, collected = self._steering(fn, source.peek(), plan.options), Collected()
         if source.n_ready is None:
-            return await steering.map(job, source)
-        with self._records.whole():  # with what the source does as it is read
-            return await steering.map(job, source)
+            await steering.execute(job, source, collected)
+        else:
+            with self._records.whole(Whole(steering.name, steering.label)):  # with what the source does as it is read
+                await steering.execute(job, source, collected)
+        return collected.in_order(plan.options)
+
+    @overload
+    def stream(
+        self,
+        fn: Callable[[T], R],
+        source: Iterable[T] | AsyncIterable[T],
+        *,
+        seed: None = None,
+        on_error: Literal["raise"] = "raise",
+        **options: Unpack[StreamOptions],
+    ) -> Stream[R]: ...
+
+    @overload
+    def stream(
+        self,
+        fn: Callable[[T], R],
+        source: Iterable[T] | AsyncIterable[T],
+        *,
+        seed: None = None,
+        on_error: Literal["collect"],
+        **options: Unpack[StreamOptions],
+    ) -> Stream[R | Exception]: ...
+
+    @overload
+    def stream(
+        self,
+        fn: SeededFunction[T, R],
+        source: Iterable[T] | AsyncIterable[T],
+        *,
+        seed: int,
+        on_error: Literal["raise"] = "raise",
+        **options: Unpack[StreamOptions],
+    ) -> Stream[R]: ...
+
+    @overload
+    def stream(
+        self,
+        fn: SeededFunction[T, R],
+        source: Iterable[T] | AsyncIterable[T],
+        *,
+        seed: int,
+        on_error: Literal["collect"],
+        **options: Unpack[StreamOptions],
+    ) -> Stream[R | Exception]: ...
+
+    def stream(self, fn: Any, source: Any, **options: Any) -> Stream[Any]:
+        """Call ``fn(item)`` for the items of a source that may be endless, and iterate over the results as they come.
+
+            async with session.stream(fn, source) as results:
+                async for result in results: ...
+
+        What is read of the source and not yet done with is bounded: by ``window``, and by bytes as ``max_in_flight_bytes`` has it.
+        So a consumer that is slow, or stops, slows or stops the workers, and these whoever yields the items. Leaving the
+        context cancels what runs, closes the source (generators and memory object streams too) and returns when that is done.
+
+        Args:
+            fn: As for `run_parallel`.
+            source: Any iterable, async iterable or memory object receive stream. One task opens, reads and closes an async one; others
+                that aren't plain collections are read in a thread.
+            seed: As for `run_parallel`.
+            on_error: ``raise``: what an item raised is raised by the iteration, after the results before it, and the stream ends.
+                ``collect``: it is yielded in place of its result. What the source raises always ends the stream, after all results.
+            **options: ``ordered``, ``window`` and others, see `CallOptions`.
+
+        Returns:
+            An async context manager; its body gets a `Results`, which can be iterated over, or over its `Results.indexed`.
+
+        Raises:
+            AsyncFunctionError: fn is async.
+            SessionClosedError: The session isn't open. It is raised by the iteration if that is closed meanwhile.
+            Overloaded: By the iteration: there were too many calls as it began.
+        """
+        self._records.check_open()
+        plan = self._plans.of(fn, options, STREAM_OPTIONS)
+        shares = self._outgoing.shares
+        items = source_of(source, shares.holds if shares.has_any else None)
+        steering = self._steering(fn, items.peek(), replace(plan.options, on_error="collect"))
+        outbox = Outbox(plan.options, self._outgoing.most, steering.payload_bytes, steering.stop)
+        run = StreamRun(steering, plan.job or self._job(fn, fn, plan.options), items, outbox, self._records)
+        return Stream(run, Results(outbox, run))
 
     @overload
     async def run_batches(
@@ -253,11 +353,13 @@ class ParallelSession(Lifetime):
             ValueError: The inputs don't have equally many.
             Exception: As for `run_parallel`.
         """
-        with self._records.whole():  # with what is done before the first block and after the last
+        with self._records.whole(Whole(function_name(fn), options.get("label"))):  # with what is done before and after the blocks
             resolved = batch_options(fn, self.config, options, is_consent=self._is_consent)
             batch = await batch_of(fn, (X, *others), resolved, self._processes.limit)
             job = self._job(fn, batch.called, resolved)
-            results = await self._steering(fn, batch.sample, resolved).map(job, batch.source)
+            collected = Collected()
+            await self._steering(fn, batch.sample, resolved).execute(job, batch.source, collected)
+            results = collected.in_order(resolved)
             return results if resolved.combine == "list" else await combined(results, fn)
 
     async def decide(
@@ -282,9 +384,9 @@ class ParallelSession(Lifetime):
         source = source_of(items)
         return self._steering(fn, source.peek(), resolved).decide(source.remaining)
 
-    def _steering(self, fn: Any, sample: Sequence[Any], options: CallOptions) -> Steering:
+    def _steering(self, fn: Any, sample: Sequence[Any], options: CallOptions) -> MapSteering:
         known = self._planner.look_at(fn, sample, options)
-        return Steering(self._planner, known, self._venues, self._records)
+        return MapSteering(self._planner, known, self._venues, self._records)
 
     def _job(self, fn: Any, called: Any, options: CallOptions) -> Job:
         """Return the job of a map that calls this for each item, in place of fn."""

@@ -14,6 +14,7 @@ from .checks import (
     one_of,
     ratio,
     seconds_of,
+    seconds_or_none,
     strategy_of,
     worker_count,
 )
@@ -54,7 +55,13 @@ class ParallelConfig:
             be had as ``file``. ``file``: in unlinked temporary files, in /dev/shm or the temporary folder. ``portable``:
             in private files with a name, over loopback TCP, for platforms that pass no descriptors.
         max_in_flight_bytes: The most bytes of large buffers that may be on their way at a time; what more is to be sent
-            waits. None: a quarter of what memory is free, and no less than 64 MiB.
+            waits. None: a quarter of what memory is free, and no less than 64 MiB. What the window of a stream holds is
+            bounded likewise.
+        max_pending: The most calls that may wait or execute at a time; the next one is refused with `Overloaded`. A map, a stream
+            and a single call are one each. None: any number.
+        max_pending_bytes: The most bytes that single calls under way may bring as arguments; likewise. None: any number.
+        max_wait_s: How long a call may wait for a worker before it begins; beyond that it is refused with `Overloaded`, at once if the
+            work that waits before it is estimated to take longer. None: as long as it takes.
         worker_init: Called once in every process that executes items, this process included when items run here;
             what it returns is `offloop.worker_state()` there.
         worker_init_args: Arguments of worker_init.
@@ -73,6 +80,9 @@ class ParallelConfig:
     local: Local = "allow"
     transport: TransportName = "memory"
     max_in_flight_bytes: int | None = None
+    max_pending: int | None = None
+    max_pending_bytes: int | None = None
+    max_wait_s: float | None = None
     worker_init: Callable[..., object] | None = None
     worker_init_args: tuple[Any, ...] = ()
 
@@ -91,6 +101,9 @@ class ParallelConfig:
             "local": one_of(self.local, "local", ("allow", "never")),
             "transport": one_of(self.transport, "transport", ("memory", "file", "portable")),
             "max_in_flight_bytes": count_or_none(self.max_in_flight_bytes, "max_in_flight_bytes"),
+            "max_pending": count_or_none(self.max_pending, "max_pending"),
+            "max_pending_bytes": count_or_none(self.max_pending_bytes, "max_pending_bytes"),
+            "max_wait_s": seconds_or_none(self.max_wait_s, "max_wait_s"),
         }
         if not isinstance(self.worker_init_args, tuple | list):
             raise SettingTypeError("worker_init_args", self.worker_init_args, "pass a tuple of arguments.")
@@ -118,6 +131,9 @@ class Settings(TypedDict, total=False):
     local: Local
     transport: TransportName
     max_in_flight_bytes: int | None
+    max_pending: int | None
+    max_pending_bytes: int | None
+    max_wait_s: float | None
     worker_init: Callable[..., object] | None
     worker_init_args: tuple[Any, ...]
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import checkpoint
 
+from .alongside import Alongside
+from .changes import Changes
 from .deciding.chunking import PROBE_ITEMS
 from .encoding import ThreadCall, in_thread
 from .snapshots import IMMUTABLE, Snapshots, TooLarge
 
 _PULL_S = 0.010  # a blocking iterator is read for so long before what it gave is sent on
 _PULL_ITEMS = 1024
+_READ_S = 0.001  # an async iterable that never waits gives way after so long
 
 _COPY_BYTES = 1 << 20  # more than this is copied in a thread: about 0.5 ms
 
@@ -35,10 +39,12 @@ class Source(Protocol):
     Attributes:
         unit: How much to take at a time while its cost isn't known.
         probe: How much to begin with, where it is executed one by one until it has taken long enough.
+        failure: What it raised as it was read; no item comes after that.
     """
 
     unit: int
     probe: int
+    failure: Exception | None
 
     @property
     def total(self) -> int | None:
@@ -78,15 +84,15 @@ class Source(Protocol):
         ...
 
     async def pull(self, count: int) -> None:
-        """Wait for more items, at most `count`, to be at hand."""
+        """Wait for more items, at most `count`, to be at hand, or for the end; within `reading`."""
         ...
 
     def is_settled(self, exporter: object) -> bool:
         """Whether this object, which exports a buffer of an item, is the same for the whole run, whoever else has it."""
         ...
 
-    async def aclose(self) -> None:
-        """Close what the items come from."""
+    def reading(self) -> AbstractAsyncContextManager[None]:
+        """Return the context in which it may be read, and at whose end it is closed."""
         ...
 
 
@@ -118,6 +124,11 @@ class _OneByOne:
 
     unit = 1
     probe = PROBE_ITEMS
+    failure: Exception | None = None
+
+    def reading(self) -> AbstractAsyncContextManager[None]:
+        """Return a context that does nothing: there is nothing to close."""
+        return nullcontext()
 
     def is_settled(self, exporter: object) -> bool:
         """All items are there from the start."""
@@ -145,9 +156,6 @@ class NoSource(_OneByOne):
         return ()
 
     async def pull(self, count: int) -> None:
-        """Do nothing."""
-
-    async def aclose(self) -> None:
         """Do nothing."""
 
 
@@ -181,9 +189,6 @@ class _SequenceSource(_OneByOne):
 
     async def pull(self, count: int) -> None:
         raise AssertionError("everything is at hand")
-
-    async def aclose(self) -> None:
-        pass
 
 
 class _BufferedSource(_OneByOne):
@@ -241,10 +246,10 @@ class _IteratorSource(_BufferedSource):
     async def pull(self, count: int) -> None:
         call = ThreadCall(self._read, (min(count, _PULL_ITEMS),))
         await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
-        batch, self.is_read = call.result.pop()
+        batch, self.is_read, self.failure = call.result.pop()
         self._buffer.extend(batch)
 
-    def _read(self, count: int) -> tuple[list[Any], bool]:
+    def _read(self, count: int) -> tuple[list[Any], bool, Exception | None]:
         with self._in_use:
             try:
                 return self._read_on(count)
@@ -252,22 +257,30 @@ class _IteratorSource(_BufferedSource):
                 if self._is_closing:  # `aclose` could not, while this was reading
                     self._close()
 
-    def _read_on(self, count: int) -> tuple[list[Any], bool]:
-        if self._iterator is None:
-            self._iterator = iter(self._items)
+    def _read_on(self, count: int) -> tuple[list[Any], bool, Exception | None]:
+        """Return what could be read, whether that was all, and what the iterable raised behind it."""
         batch: list[Any] = []
         deadline = monotonic() + _PULL_S
-        for item in islice(self._iterator, count):
-            batch.append(item if id(type(item)) in IMMUTABLE else self._snapshots.of(item))
-            if monotonic() > deadline:
-                return batch, False
-        return batch, len(batch) < count
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._items)
+            for item in islice(self._iterator, count):
+                batch.append(item if id(type(item)) in IMMUTABLE else self._snapshots.of(item))
+                if monotonic() > deadline:
+                    return batch, False, None
+        except Exception as error:
+            return batch, True, error
+        return batch, len(batch) < count, None
 
-    async def aclose(self) -> None:
-        self._is_closing = True
-        if hasattr(self._iterator, "send"):  # a generator: its finally blocks are the user's code
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._close_if_free)
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self._is_closing = True
+            if hasattr(self._iterator, "send"):  # a generator: its finally blocks are the user's code
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._close_if_free)
 
     def _close_if_free(self) -> None:
         if self._in_use.acquire(blocking=False):
@@ -283,29 +296,53 @@ class _IteratorSource(_BufferedSource):
 
 
 class _AsyncSource(_BufferedSource):
-    """An async iterable, read item by item."""
+    """An async iterable; one task opens it, reads it and closes it, since there may be cancel scopes and task groups in it."""
 
     def __init__(self, items: AsyncIterable[Any], is_shared: Callable[[object], bool] | None) -> None:
         super().__init__(None, is_shared)
         self._items = items
-        self._iterator: AsyncIterator[Any] | None = None
+        self._n_wanted = 0
+        self._demand, self._news = Changes(), Changes()
+
+    def reading(self) -> AbstractAsyncContextManager[None]:
+        return Alongside(self._read)
 
     async def pull(self, count: int) -> None:
-        if self._iterator is None:
-            self._iterator = aiter(self._items)
-        try:
-            item = await anext(self._iterator)
-        except StopAsyncIteration:
-            self.is_read = True
-            return
-        try:
-            snapshot = self._snapshots.of(item, _COPY_BYTES)
-        except TooLarge:
-            snapshot = await in_thread(self._snapshots.of, item)
-        self._buffer.append(snapshot)
+        self._n_wanted = count
+        self._demand.notify()
+        await self._news.wait()
 
-    async def aclose(self) -> None:
-        iterator: Any = self._iterator
-        with anyio.CancelScope(shield=True):
-            async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
-                pass
+    async def _read(self) -> None:
+        try:
+            iterator: Any = aiter(self._items)
+            try:
+                await self._read_from(iterator)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
+                        pass
+        except Exception as error:
+            self.failure = error
+        self.is_read = True
+        self._news.notify()
+
+    async def _read_from(self, iterator: AsyncIterator[Any]) -> None:
+        gives_way_at = 0.0
+        while True:
+            while not self._n_wanted:
+                await self._demand.wait()
+                gives_way_at = monotonic() + _READ_S
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            try:
+                snapshot = self._snapshots.of(item, _COPY_BYTES)
+            except TooLarge:
+                snapshot = await in_thread(self._snapshots.of, item)
+            self._buffer.append(snapshot)
+            self._n_wanted -= 1
+            self._news.notify()
+            if monotonic() > gives_way_at:
+                await checkpoint()
+                gives_way_at = monotonic() + _READ_S

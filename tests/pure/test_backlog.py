@@ -14,7 +14,7 @@ class FakeBackend:
     """Something with a backlog."""
 
     def __init__(self) -> None:
-        self.backlog_s = 0.0
+        self.backlog_s = self.interactive_s = 0.0
 
 
 def test_a_share_is_on_one_backend_at_a_time() -> None:
@@ -37,13 +37,14 @@ def test_a_share_is_on_one_backend_at_a_time() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.none() | st.integers(0, 2), st.integers(0, 100))))
 def test_shares_add_up(moves: list[tuple[int, int | None, int]]) -> None:
-    """However runs come, move and go, a backlog is the sum of the shares that are on it, and nothing in the end."""
+    """However runs come, move and go, a backlog is the sum of the shares that are on it, and nothing in the end; likewise of what is interactive."""
     backends: list[Any] = [FakeBackend() for _ in range(3)]
-    shares = [Share() for _ in range(5)]
+    shares = [Share(is_interactive=number % 2 == 0) for number in range(5)]
     for share, backend, seconds in moves:
         shares[share].move(None if backend is None else backends[backend], float(seconds))
         for one in backends:
             assert one.backlog_s == sum(share.own.get(one, 0.0) for share in shares)
+            assert one.interactive_s == sum(share.own.get(one, 0.0) for share in shares[::2])
     for share in shares:
         share.move(None)
-    assert [one.backlog_s for one in backends] == [0.0, 0.0, 0.0]
+    assert [(one.backlog_s, one.interactive_s) for one in backends] == [(0.0, 0.0)] * 3

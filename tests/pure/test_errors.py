@@ -20,6 +20,7 @@ from offloop.errors import (
     ItemError,
     ItemTimeout,
     OffloopError,
+    Overloaded,
     PayloadTooLarge,
     SessionClosedError,
     SettingError,
@@ -64,6 +65,10 @@ EXAMPLES: list[BaseException] = [
     BatchLengthError("app.fn", 256, 1),
     BatchTypeError("app.fn", "None", "which has no rows"),
     PayloadTooLarge(900, 100),
+    Overloaded("max_pending", 0.5, 64, 64),
+    Overloaded("max_pending_bytes", 2.0, 3, 1000),
+    Overloaded("max_wait_s", 0.25, 17, 0.125),
+    Overloaded("deadline", 0.1, 2, 0.03),
     SessionClosedError("closed"),
     SessionClosedError("draining"),
     TaskCancelled(),
@@ -108,7 +113,7 @@ def test_fields_are_positional(error: BaseException) -> None:
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 def test_the_text_has_every_field(error: BaseException) -> None:
     """What an error knows stands in its text."""
-    if isinstance(error, WorkerCrashed):
+    if isinstance(error, WorkerCrashed | Overloaded):
         return
     text = str(error)
     assert all(str(field) in text for field in error.args)
@@ -136,6 +141,7 @@ CODES = {
     "batch-length": "BatchLengthError",
     "batch-type": "BatchTypeError",
     "item-error": "ItemError",
+    "overloaded": "Overloaded",
     "session-closed": "SessionClosedError",
     "task-cancelled": "TaskCancelled",
 }
@@ -194,6 +200,7 @@ LABELS_OF = {
     ItemError: "where cause fix",
     BatchLengthError: "fn cause fix",
     BatchTypeError: "fn cause fix",
+    Overloaded: "cause fix",
     SessionClosedError: "fix",
     TaskCancelled: "fix",
     OffloopError: "",
@@ -268,6 +275,7 @@ def test_the_tree_is_as_drawn() -> None:
         (WorkerCrashed, RuntimeError),
         (PayloadTooLarge, MemoryError),
         (ItemTimeout, TimeoutError),
+        (Overloaded, RuntimeError),
         (SessionClosedError, RuntimeError),
     ],
 )
@@ -314,6 +322,23 @@ def test_a_crash_shows_the_stack() -> None:
         "Current thread 0x00007f03919dcb80 (most recent call first):",
         'File "app.py", line 44 in score',
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (Overloaded("max_pending", 0.5, 64, 64), "64 calls wait or execute, and max_pending=64"),
+        (Overloaded("max_pending_bytes", 0.5, 3, 1000), "3 calls under way bring it exceeds max_pending_bytes=1000"),
+        (Overloaded("max_wait_s", 0.5, 17, 0.125), "for longer than max_wait_s=0.125"),
+        (Overloaded("deadline", 0.5, 2, 0.03), "within the 0.03 s that its caller allows"),
+    ],
+    ids=lambda value: getattr(value, "why", ""),
+)
+def test_a_refusal_names_the_limit(error: Overloaded, cause: str) -> None:
+    """What a call would have exceeded is told with its number, and when to come again."""
+    _, told = told_by(error)
+    assert cause in told["cause"]
+    assert "again after 0.5 s" in told["fix"]
 
 
 @pytest.mark.parametrize(

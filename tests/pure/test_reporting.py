@@ -251,6 +251,7 @@ def test_a_run_of_no_time_has_an_end_too(heard: list[Event]) -> None:
 class NoWorkers:
     lanes = ()
     n_started = 3
+    start_failures = 2
 
 
 def test_runs_add_up_to_a_session() -> None:
@@ -282,6 +283,10 @@ def test_runs_add_up_to_a_session() -> None:
         "workers": (),
         "workers_started": 3,
         "workers_crashed": 1,
+        "state": "open",
+        "pending": 0,
+        "refused": 0,
+        "start_failures": 2,
     }
     assert session.peak_in_flight == 2
 

@@ -18,10 +18,12 @@ from offloop.options import (
     BATCH_OPTIONS,
     MAP_OPTIONS,
     RUN_OPTIONS,
+    STREAM_OPTIONS,
     BatchOptions,
     CallOptions,
     MapOptions,
     RunOptions,
+    StreamOptions,
     resolve_options,
 )
 from offloop.settings import (
@@ -62,6 +64,9 @@ BAD: list[tuple[str, Any, type[SettingError], str]] = [
     ("strategy", "", SettingError, "auto, serial, threads, processes"),
     ("strategy", None, SettingTypeError, "auto, serial, threads, processes"),
     ("strategy", 3, SettingTypeError, "auto, serial, threads, processes"),
+    ("max_wait_s", -1, SettingError, "at least 0"),
+    ("max_wait_s", INF, SettingError, "finite"),
+    ("max_wait_s", "1", SettingTypeError, "seconds"),
 ]
 BAD_SETTINGS: list[tuple[str, Any, type[SettingError], str]] = [
     *BAD,
@@ -78,6 +83,9 @@ BAD_SETTINGS: list[tuple[str, Any, type[SettingError], str]] = [
     ("max_in_flight_bytes", 0, SettingError, "1 or more"),
     ("max_in_flight_bytes", 1.5, SettingTypeError, "1 or more"),
     ("worker_nice", 1.5, SettingTypeError, "0 or more"),
+    ("max_pending", 0, SettingError, "1 or more"),
+    ("max_pending", 2.5, SettingTypeError, "1 or more"),
+    ("max_pending_bytes", 0, SettingError, "1 or more"),
     ("max_items_per_worker", 0, SettingError, "1 or more"),
     ("max_items_per_worker", 2.5, SettingTypeError, "1 or more"),
     ("worker_max_rss_bytes", 0, SettingError, "1 or more"),
@@ -95,6 +103,11 @@ BAD_OPTIONS: list[tuple[str, Any, type[SettingError], str]] = [
     ("seed", 1.0, SettingTypeError, "whole number"),
     ("seed", "42", SettingTypeError, "whole number"),
     ("label", 3, SettingTypeError, "a string"),
+    ("priority", "urgent", SettingError, '"interactive" or "batch"'),
+    ("priority", 1, SettingTypeError, '"interactive" or "batch"'),
+    ("ordered", 1, SettingTypeError, "True or False"),
+    ("window", 0, SettingError, "1 or more"),
+    ("window", 2.5, SettingTypeError, "1 or more"),
 ]
 
 
@@ -121,7 +134,7 @@ def test_bad_settings_are_refused(name: str, value: Any, kind: type[SettingError
 def test_bad_options_are_refused(name: str, value: Any, kind: type[SettingError], advice: str) -> None:
     """An option of a call that can't work is refused at once, in the same words as the setting."""
     with pytest.raises(SettingError) as found:
-        resolve_options(CONFIG, {name: value}, MAP_OPTIONS, is_consent=False)
+        resolve_options(CONFIG, {name: value}, STREAM_OPTIONS, is_consent=False)
     check(found, name, value, kind, advice)
 
 
@@ -198,18 +211,31 @@ def test_session_keywords_are_the_settings() -> None:
 
 
 def test_call_keywords_are_the_options() -> None:
-    """The keywords of the three kinds of call are exactly the options, with their types."""
+    """The keywords of the four kinds of call are exactly the options, with their types."""
     hints = get_type_hints(CallOptions)
-    typed, of_batches = get_type_hints(MapOptions), get_type_hints(BatchOptions)
-    assert set(hints) == MAP_OPTIONS | BATCH_OPTIONS | {"is_consent"}
+    typed, of_batches, of_streams = (get_type_hints(kind) for kind in (MapOptions, BatchOptions, StreamOptions))
+    assert set(hints) == STREAM_OPTIONS | BATCH_OPTIONS | {"is_consent"}
     assert set(typed) | {"seed", "on_error"} == MAP_OPTIONS
+    assert set(of_streams) | {"seed", "on_error"} == STREAM_OPTIONS
+    assert {"ordered", "window"} == STREAM_OPTIONS ^ MAP_OPTIONS
     assert set(of_batches) | {"combine", "seed", "on_error"} == BATCH_OPTIONS
     assert {"chunk_size", "batch_size", "combine"} == BATCH_OPTIONS ^ MAP_OPTIONS
     assert set(get_type_hints(RunOptions)) == RUN_OPTIONS
     assert {"timeout_s"} == RUN_OPTIONS - MAP_OPTIONS  # of a single call; with a map it is each item's
     assert get_type_hints(RunOptions)["timeout_s"] == hints["item_timeout_s"]
-    assert typed.pop("strategy") == of_batches.pop("strategy") == StrategyName | Strategy
-    assert all(hints[name] == kind for name, kind in (typed | of_batches).items())
+    assert typed.pop("strategy") == of_batches.pop("strategy") == of_streams.pop("strategy") == StrategyName | Strategy
+    assert typed.pop("priority") == of_batches.pop("priority") == of_streams.pop("priority") == hints["priority"] | None
+    assert all(hints[name] == kind for name, kind in (typed | of_batches | of_streams).items())
+
+
+@pytest.mark.parametrize("given", [{}, {"priority": None}])
+def test_single_calls_go_before_maps(given: dict[str, Any]) -> None:
+    """Unless it is said otherwise somebody waits for the answer of a single call, and nobody for each one of many."""
+    assert resolve_options(CONFIG, given, RUN_OPTIONS, is_consent=False).priority == "interactive"
+    for allowed in (MAP_OPTIONS, STREAM_OPTIONS, BATCH_OPTIONS):
+        assert resolve_options(CONFIG, given, allowed, is_consent=False).priority == "batch"
+    assert resolve_options(CONFIG, {"priority": "BATCH"}, RUN_OPTIONS, is_consent=False).priority == "batch"
+    assert resolve_options(CONFIG, {"priority": "interactive"}, MAP_OPTIONS, is_consent=False).priority == "interactive"
 
 
 def test_strategy_names_are_the_strategies() -> None:
@@ -337,13 +363,14 @@ def test_a_config_must_be_one() -> None:
         session_settings(4, {}, {})  # type: ignore[arg-type]
 
 
-@given(st.sampled_from(sorted(MAP_OPTIONS)), st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary())
+@given(st.sampled_from(sorted(STREAM_OPTIONS)), st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary())
 def test_options_are_kept_or_refused(name: str, value: object) -> None:
     """Whatever is given for an option, it is either kept or refused with a SettingError: nothing else is raised."""
     refused: list[str] = []
     kept: object = None
     try:
-        kept = getattr(resolve_options(CONFIG, {name: value}, MAP_OPTIONS, is_consent=False), name)
+        kept = getattr(resolve_options(CONFIG, {name: value}, STREAM_OPTIONS, is_consent=False), name)
     except SettingError as error:
         refused.append(error.setting)
-    assert refused == [name] or kept == value or str(kept) == str(value).lower()
+    is_default = (name, value, kept) == ("priority", None, "batch")
+    assert refused == [name] or kept == value or str(kept) == str(value).lower() or is_default

@@ -432,10 +432,10 @@ async def refilling_async(size: int) -> AsyncIterator[Any]:
 async def test_a_source_takes_snapshots(make: Callable[[int], Any], size: int) -> None:
     """An iterator that yields the same buffer again and again gives as many different items."""
     source = source_of(make(size))
-    while not source.is_read:
-        await source.pull(3)
-    assert [item[-1] for item in source.take(100)] == list(range(8))
-    await source.aclose()
+    async with source.reading():
+        while not source.is_read:
+            await source.pull(3)
+        assert [item[-1] for item in source.take(100)] == list(range(8))
 
 
 COLLECTIONS: dict[str, Callable[[list[Any]], Any]] = {
@@ -470,6 +470,6 @@ async def test_large_items_of_an_async_source_are_copied_off_the_loop(size: int,
         yield np.zeros(size).view(Told)
 
     source = source_of(items())
-    await source.pull(1)
-    assert [thread == threading.get_ident() for thread in threads] == [is_on_loop]
-    await source.aclose()
+    async with source.reading():
+        await source.pull(1)
+        assert [thread == threading.get_ident() for thread in threads] == [is_on_loop]

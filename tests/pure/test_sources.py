@@ -20,13 +20,13 @@ pytestmark = pytest.mark.anyio
 async def drain(source: Source, size: int) -> list[Any]:
     """Take everything in portions, pulling when nothing is at hand."""
     items: list[Any] = []
-    while not source.is_exhausted:
-        if source.n_ready == 0:
-            await source.pull(size)
-        taken = source.take(size)
-        assert len(taken) <= size
-        items.extend(taken)
-    await source.aclose()
+    async with source.reading():
+        while not source.is_exhausted:
+            if source.n_ready == 0:
+                await source.pull(size)
+            taken = source.take(size)
+            assert len(taken) <= size
+            items.extend(taken)
     return items
 
 
@@ -125,9 +125,9 @@ async def test_a_sequence_knows_what_remains() -> None:
 async def test_what_remains_is_known_where_there_is_a_length(items: Any, remaining: int | None) -> None:
     """The length of a collection is known before it is read; of a generator nothing is known until its end."""
     source = source_of(items)
-    assert source.remaining == remaining
-    assert not source.is_exhausted
-    await source.aclose()
+    async with source.reading():
+        assert source.remaining == remaining
+        assert not source.is_exhausted
 
 
 async def test_no_more_is_read_than_asked_for() -> None:
@@ -142,12 +142,12 @@ async def test_no_more_is_read_than_asked_for() -> None:
             number += 1
 
     source = source_of(endless())
-    await source.pull(5)
-    assert (read, source.n_ready, source.remaining) == ([0, 1, 2, 3, 4], 5, None)
-    assert list(source.take(3)) == [0, 1, 2]
-    await source.pull(1)
-    assert (read[-1], source.n_ready) == (5, 3)
-    await source.aclose()
+    async with source.reading():
+        await source.pull(5)
+        assert (read, source.n_ready, source.remaining) == ([0, 1, 2, 3, 4], 5, None)
+        assert list(source.take(3)) == [0, 1, 2]
+        await source.pull(1)
+        assert (read[-1], source.n_ready) == (5, 3)
 
 
 async def test_an_iterator_is_read_off_the_loop() -> None:
@@ -182,14 +182,14 @@ async def test_a_generator_is_closed() -> None:
 
     for items in (plain(), awaiting()):
         source = source_of(items)
-        await source.pull(1)
-        await source.aclose()
+        async with source.reading():
+            await source.pull(1)
     assert closed == ["plain", "async"]
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
-async def test_what_the_source_raises_comes_through(kind: str) -> None:
-    """What the iterable raises is raised as itself, and items before it are not lost."""
+async def test_what_the_source_raises_is_kept_behind_its_items(kind: str) -> None:
+    """What the iterable raises ends it, is kept as itself, and no item before it is lost."""
 
     def plain() -> Iterator[int]:
         yield 1
@@ -200,11 +200,11 @@ async def test_what_the_source_raises_comes_through(kind: str) -> None:
         raise LookupError("source")
 
     source = source_of(plain() if kind == "plain" else awaiting())
-    await source.pull(1)
-    assert list(source.take(9)) == [1]
-    with pytest.raises(LookupError, match="source"):
+    async with source.reading():
         await source.pull(1)
-    await source.aclose()
+        assert list(source.take(9)) == [1]
+        await source.pull(1)
+    assert (type(source.failure), source.is_exhausted) == (LookupError, True)
 
 
 async def test_no_source_has_nothing() -> None:

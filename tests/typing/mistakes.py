@@ -56,3 +56,13 @@ async def wrong_batches(session: ParallelSession) -> None:
     await session.run_batches(predict, [1.0], combine="sum")  # type: ignore[call-overload, call-arg]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await session.run_batches(predict, [1.0], on_error="collect")  # type: ignore[call-overload, call-arg]  # pyright: ignore[reportArgumentType]
     await session.run_batches(predict, [1.0], chunk_size=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+async def wrong_streams(session: ParallelSession) -> None:
+    session.stream(half, 3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    session.stream(half, ["three"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    session.stream(half, [1], on_error="group")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    session.stream(half, [1], window="all")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    session.stream(half, [1], priority="urgent")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    session.stream(draw, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await session.run_parallel(half, [1], window=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

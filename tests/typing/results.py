@@ -7,13 +7,19 @@ from functools import partial
 from typing import assert_type
 
 import numpy as np
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 import offloop
 from offloop import ParallelSession
+from offloop.streaming import Results, Stream
 
 
 def half(number: int) -> float:
     return number / 2
+
+
+def describe_half(number: float) -> str:
+    return str(number)
 
 
 def describe(number: int, name: str, *, loud: bool = False) -> str:
@@ -77,3 +83,29 @@ async def seeded_functions_take_rng(session: ParallelSession) -> None:
     assert_type(await session.run_parallel(draw, arrive(), seed=42, workers=2), list[float])
     assert_type(await session.run_parallel(draw, [1], seed=42, on_error="group"), list[float])
     assert_type(await session.run_parallel(draw, [1], seed=42, on_error="collect"), list[float | Exception])
+
+
+async def streams_keep_types(session: ParallelSession, inbox: MemoryObjectReceiveStream[int]) -> None:
+    assert_type(session.stream(half, [1]), Stream[float])
+    assert_type(session.stream(half, arrive(), ordered=False, window=64, label="halves"), Stream[float])
+    assert_type(session.stream(half, inbox, priority="interactive", max_wait_s=1), Stream[float])
+    assert_type(session.stream(draw, generate(), seed=42), Stream[float])
+    async with session.stream(half, inbox) as results:
+        assert_type(results, Results[float])
+        assert_type(results.in_flight, int)
+        assert_type(await anext(results), float)
+        async for result in results:
+            assert_type(result, float)
+        async for index, result in results.indexed():
+            assert_type((index, result), tuple[int, float])
+        async with session.stream(describe_half, results) as texts:
+            assert_type(texts, Results[str])
+
+
+async def failures_of_a_stream_take_the_place_of_results(session: ParallelSession) -> None:
+    assert_type(session.stream(half, [1], on_error="raise"), Stream[float])
+    assert_type(session.stream(half, [1], on_error="collect"), Stream[float | Exception])
+    assert_type(session.stream(draw, [1], seed=42, on_error="collect"), Stream[float | Exception])
+    async with session.stream(half, arrive(), on_error="collect") as results:
+        async for result in results:
+            assert_type(result, float | Exception)

@@ -33,6 +33,9 @@ async def a_session_is_its_own_context_manager() -> None:
         assert_type(session.config, ParallelConfig)
     async with ParallelSession(max_items_per_worker=1000, worker_max_rss_bytes=2 << 30) as recycled:
         assert_type(recycled.config.max_items_per_worker, int | None)
+    async with ParallelSession(max_pending=64, max_pending_bytes=1 << 30, max_wait_s=2) as limited:
+        assert_type(limited.config.max_wait_s, float | None)
+        assert_type(limited.statistics().pending, int)
     async with ParallelSession(ParallelConfig(grace_s=0.1), idle_timeout_s=5) as configured:
         assert_type(configured, ParallelSession)
 

@@ -14,33 +14,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
 from ..wire.buffers import Message
-from ..wire.frames import Flag
-from ..wire.functions import PackedFunction
-
-
-class Initializer(Protocol):
-    """worker_init for this process: runs once, whoever asks first."""
-
-    def state(self) -> Any:
-        """Return what worker_init returned, running it if that has not been done; raises what it raised."""
-        ...
-
-
-class TimeLimit(NamedTuple):
-    """How long an item may execute.
-
-    Attributes:
-        seconds: So long.
-        grace_s: How long it may then take to stop.
-    """
-
-    seconds: float
-    grace_s: float
+from .job import Initializer as Initializer
+from .job import Job as Job
+from .job import TimeLimit as TimeLimit
 
 
 class Expired(NamedTuple):
@@ -53,58 +34,6 @@ class Expired(NamedTuple):
 
     begun: int | None
     age_s: float
-
-
-class Job:
-    """What all chunks of a run share.
-
-    Attributes:
-        run: Number of the run, unique in this process.
-        fn: The function, as it is called in this process.
-        name: Its name in errors.
-        flags: How items are passed to it, see `Flag`.
-        packed: The function as it travels; None until a lane needs it.
-        by_value: Whether its code should travel, though it has a name.
-        initializer: worker_init for this process.
-        limit: How long an item may execute; None for as long as it takes.
-    """
-
-    __slots__ = ("_n_stale", "by_value", "flags", "fn", "initializer", "limit", "name", "packed", "run")
-
-    def __init__(
-        self,
-        run: int,
-        fn: Callable[..., Any],
-        name: str,
-        flags: int,
-        initializer: Initializer,
-        limit: TimeLimit | None = None,
-    ) -> None:
-        self.run, self.fn, self.name, self.initializer, self.limit = run, fn, name, initializer, limit
-        self.flags = flags | Flag.TIMED * (limit is not None)
-        self.packed: PackedFunction | None = None
-        self.by_value = False
-        self._n_stale = 0
-
-    def alone(self) -> Job:
-        """Return the same job for one lane that has all the cores to itself."""
-        job = Job(self.run, self.fn, self.name, self.flags | Flag.ALONE, self.initializer, self.limit)
-        job.packed = self.packed
-        return job
-
-    def distrust_name(self) -> None:
-        """Note that the function's name leads to other code in a worker.
-
-        A worker that was started before a reload is replaced, which is the better way: it gets all of the new modules.
-        Where a fresh worker has other code too, the function is edited in this process only, so it travels by value.
-        """
-        self._n_stale += 1
-        self.by_value = self._n_stale > 1
-
-    @property
-    def is_packed(self) -> bool:
-        """Whether `packed` is as the function should travel."""
-        return self.packed is not None and self.packed.by_value is self.by_value
 
 
 class Chunk:
@@ -126,15 +55,14 @@ class Chunk:
     """
 
     __slots__ = (
-        *("deaths", "done", "encode_s", "epoch", "expired", "is_watched", "items", "limit", "message", "others", "sent_at"),
-        "start",
+        *("deaths", "done", "encode_s", "epoch", "expired", "is_watched", "items", "limit", "message", "others"),
+        *("sent_at", "start"),
     )
 
     def __init__(self, start: int, items: Sequence[Any], deaths: int = 0) -> None:
         self.start, self.items, self.deaths = start, items, deaths
         self.message: Message | None = None
-        self.done = 0
-        self.epoch = 0
+        self.done = self.epoch = 0
         self.limit: TimeLimit | None = None
         self.expired: Expired | None = None
         self.is_watched = False
@@ -272,6 +200,29 @@ class PoolFull(Exception):
     """There is no room for another lane now; those that there are will do."""
 
 
+class Place(NamedTuple):
+    """How somebody waits for a lane.
+
+    Attributes:
+        flow: Whose share of the lanes the turn counts against: a label, a run, or None for all single calls together.
+        cost_s: Seconds that the turn is estimated to take.
+        is_interactive: Whether somebody waits for the answer, rather than for many of them.
+        until: Whoever still waits then, by the monotonic clock, gets no lane.
+    """
+
+    flow: Hashable = None
+    cost_s: float = 0.001
+    is_interactive: bool = True
+    until: float = float("inf")
+
+
+ORDINARY = Place()  # that of a single call without a label or a limit
+
+
+class TooLate(Exception):
+    """No lane came free in the time that a `Place` allows; raised by entering a lease."""
+
+
 class Lane(Protocol):
     """A place where chunks execute one after another."""
 
@@ -335,11 +286,13 @@ class Backend(Protocol):
     Attributes:
         is_remote: Whether items leave this process, so that they must be pickled.
         backlog_s: Seconds of work that calls under way are estimated to bring, waiting or executing.
+        interactive_s: How much of that is interactive.
         n_spawning: Lanes whose start keeps this process busy at the moment.
     """
 
     is_remote: bool
     backlog_s: float
+    interactive_s: float
     n_spawning: int
 
     @property
@@ -357,8 +310,14 @@ class Backend(Protocol):
         """Whether someone waits for a lane, so that a holder should end its turn."""
         ...
 
+    @property
+    def has_interactive_waiters(self) -> bool:
+        """Whether someone interactive does, so that a holder that isn't should end its turn at once."""
+        ...
+
     def lease(
-        self, grace_s: float, job: Job | None = None, chunk: Chunk | None = None, budget_s: float = 0.0
+        self, grace_s: float, job: Job | None = None, chunk: Chunk | None = None, budget_s: float = 0.0,
+        place: Place = ORDINARY,
     ) -> AbstractAsyncContextManager[Lane]:
         """Lease a lane, and send a chunk as soon as there is one; leaving the context abandons what is in flight."""
         ...

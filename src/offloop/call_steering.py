@@ -1,0 +1,75 @@
+"""The way of a single call."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from .calling import Call, Errand
+from .model import Reason
+from .planning import UNKNOWN_S
+from .sensing.meter import meter
+from .sources import NO_SOURCE
+from .steering import Steering
+from .strategies.base import Backend, Chunk, Job, TooLate
+
+_PATIENCE_S = 0.010  # how long a call of unknown cost waits for the local thread
+
+
+class CallSteering(Steering):
+    """Decides for one call."""
+
+    async def execute(self, job: Job, args: tuple[Any, ...]) -> Any:
+        """Decide on the call, have it executed, and return its value."""
+        self.tally.submitted = 1
+        self.n_bytes = self._known.payload_bytes
+        self._decision = self.decide(1)
+        self._come_in(self._cost_s)
+        try:
+            self._settle(self._decision)
+            backend, job = self._backend(), self._fitting(job, NO_SOURCE)
+            waits = self._decision.reason is Reason.MEASURING and backend is self._local and self._local.backlog_s > 0
+            if backend is self._local and not waits and not self._is_timed:
+                return await self._here(job, args)
+            return await self._anywhere(job, args, backend, waits)
+        except TooLate:
+            raise await self._too_late() from None
+        finally:
+            self._end()
+
+    @property
+    def _cost_s(self) -> float:
+        return self._known.cost.item_s or UNKNOWN_S
+
+    async def _here(self, job: Job, args: tuple[Any, ...]) -> Any:
+        """Execute it in the local thread, by the shortest way there is."""
+        chunk = Chunk(0, (args,))
+        chunk.is_watched = self._known.cost.is_worth_watching(1)
+        self._share.move(self._local, self._cost_s)
+        errand = self._executor = Errand(self._known.options, self._place)
+        await errand.execute(self._local, job, chunk, 0.0)
+        _, report = errand.reports[0]
+        error = report.refused.error if report.refused is not None else report.outcomes().failures.get(0)
+        if error is not None:
+            self.tally.failed = 1
+            raise error
+        self._learn_at_once(1, 1, report)
+        return report.outcomes().values[0]
+
+    async def _anywhere(self, job: Job, args: tuple[Any, ...], backend: Backend, waits: bool) -> Any:
+        known, is_undisturbed = self._known, not backend.backlog_s
+        self._executor = call = Call(
+            job, args, known.options, self._place, known.cost, self.tally, self._stay, self._fell_back, self._encoder
+        )
+        self._share.move(backend, self._cost_s)
+        begun = monotonic()
+        if not await call.execute(backend, _PATIENCE_S if waits else None):
+            self._settle(self.decide(1, waited_s=2 * _PATIENCE_S))
+            backend = self._backend()
+            self._share.move(backend, self._cost_s)
+            await call.execute(backend)
+        if is_undisturbed and backend is self._venues.processes and self.tally.completed:
+            meter.tripped(monotonic() - begun - self.tally.busy_s)
+        if call.error is not None:
+            raise call.error
+        return call.value
