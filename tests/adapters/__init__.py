@@ -1,0 +1,1 @@
+"""What fits offloop to other libraries, with those libraries."""
