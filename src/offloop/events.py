@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 class Event:
     """Base of all events.
 
-    No event carries an argument's or a result's value: types, sizes and names only.
+    No event carries an argument's or a result's value: types, sizes and names only. What users print is theirs.
 
     Attributes:
         event: Its name in logs.
@@ -254,6 +254,32 @@ class ItemAbandoned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOverloaded(Event):
+    """A session has refused calls; told at most once a second.
+
+    Attributes:
+        fn: Name of the function of the last one.
+        why: The limit that it would have exceeded, as `Overloaded` has it.
+        pending: Calls that waited or executed.
+        limit: Of calls, of bytes, or of seconds.
+        retry_after_s: After so many seconds it is worth trying again.
+        n_refused: How many calls were refused since this was told last.
+        label: The last call's name, as the call gives it.
+    """
+
+    event: ClassVar[str] = "session.overloaded"
+    level: ClassVar[int] = logging.WARNING
+
+    fn: str
+    why: str
+    pending: int
+    limit: float
+    retry_after_s: float
+    n_refused: int
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDrained(Event):
     """A session has finished what it had admitted, or has given up waiting for that.
 
@@ -302,3 +328,40 @@ class WorkersCapped(Guidance):
     advice: str = "fewer workers than asked for will run; more than usable cores would only take turns"
     workers_asked: int
     usable_cores: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOutput(Event):
+    """A line that code in a worker process has printed.
+
+    Where structlog isn't configured it is printed here, behind a tag such as ``[worker 4242 item 17]``.
+
+    Attributes:
+        pid: The worker's process id.
+        item: Index of the item that it was on; 0 for a single call; None where it was on none, as in worker_init.
+        stream: ``stdout`` or ``stderr``.
+        text: The line as it was printed, without its end; one that is very long comes in pieces.
+    """
+
+    event: ClassVar[str] = "worker.output"
+
+    pid: int
+    item: int | None
+    stream: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOutputDropped(Event):
+    """Code in a worker process has logged or printed more than could be sent; the oldest was dropped.
+
+    Attributes:
+        pid: Its process id.
+        n_dropped: How many records and lines, since this was told last.
+    """
+
+    event: ClassVar[str] = "worker.output_dropped"
+    level: ClassVar[int] = logging.WARNING
+
+    pid: int
+    n_dropped: int

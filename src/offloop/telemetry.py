@@ -8,10 +8,22 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from .errors import SettingTypeError
-from .events import Event, ItemAbandoned, WorkerKilled, WorkerRetired, WorkerStarted
+from .events import (
+    Event,
+    ItemAbandoned,
+    WorkerKilled,
+    WorkerOutput,
+    WorkerOutputDropped,
+    WorkerRetired,
+    WorkerStarted,
+)
 from .forking import in_forked_child
+from .worker.capturing import is_structlog_captured
+from .worker.context import Context, bound, plain_fields
+from .worker.task import in_worker
 
 Sink = Callable[[Event], object]
 
@@ -111,13 +123,31 @@ def tell_worker_retired(pid: int, why: str) -> None:
         emit(WorkerRetired(pid=pid, why=why))
 
 
+def tell_worker_output(pid: int, item: int | None, stream: str, text: str) -> None:
+    """Tell what code in a worker process has printed."""
+    emit(WorkerOutput(pid=pid, item=item, stream=stream, text=text))
+
+
+def tell_output_dropped(pid: int, n_dropped: int) -> None:
+    """Tell that some of what was said in a worker process is lost."""
+    emit(WorkerOutputDropped(pid=pid, n_dropped=n_dropped))
+
+
+def current_context() -> Context | None:
+    """Return what the caller has bound to structlog's context, as it may travel; None, after 0.3 µs, if that is nothing."""
+    fields = bound()
+    return plain_fields(fields) if fields else None
+
+
 def _is_logged(level: int) -> bool:
     return level >= logging.WARNING or _structlog_is_configured()
 
 
 def _structlog_is_configured() -> bool:
     structlog = sys.modules.get("structlog")
-    return structlog is not None and bool(structlog.is_configured())
+    if structlog is None or not hasattr(structlog, "is_configured") or not structlog.is_configured():
+        return False
+    return not (in_worker() and is_structlog_captured())
 
 
 def _write_log(event: Event) -> None:
@@ -126,8 +156,21 @@ def _write_log(event: Event) -> None:
         import structlog
 
         structlog.get_logger("offloop").log(event.level, event.event, **fields)
+    elif isinstance(event, WorkerOutput):
+        _print(event)
     elif event.level >= logging.WARNING:
         _log.log(event.level, "%s %s", event.event, " ".join(f"{name}={value!r}" for name, value in fields.items()))
+
+
+def _print(line: WorkerOutput) -> None:
+    """Print what was printed in a worker where this process prints now."""
+    stream: Any = sys.stdout if line.stream == "stdout" else sys.stderr
+    tag = f"[worker {line.pid}]" if line.item is None else f"[worker {line.pid} item {line.item}]"
+    if stream is not None:
+        try:
+            stream.write(f"{tag} {line.text}\n")
+        except UnicodeError:  # it is not of this stream's encoding
+            stream.write(f"{tag} {line.text!a}\n")
 
 
 _DEFAULT = _Registered(_write_log)

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from ..deciding.stopping import Act, Stopping
 from ..strategies.base import Chunk, Job, LaneLost
@@ -18,8 +19,11 @@ from ..wire.buffers import FILE_BYTES, Segment, alive
 from ..wire.descriptors import Descriptors, send_with
 from ..wire.frames import Flag, Frame, FrameReader, Kind, ProtocolError, pack_header
 from ..wire.memory import MemoryFile
+from ..wire.pickling import dumps_plain
 from ..wire.status_page import CANCEL, ITEM, SPENT, WHY_SPENT, last_begun, n_finished
 from ..wire.storage import Storage
+from ..worker.context import NO_CONTEXT, Context
+from .hearing import hear
 from .readiness import Readiness
 from .report import Unopened, WorkerReport
 from .watchdog import Watchdog
@@ -56,6 +60,8 @@ class WorkerLane:
         self._epoch = 0
         self._known: OrderedDict[bytes, int] = OrderedDict()  # digests that the worker keeps, with their bytes
         self._known_bytes = 0
+        self._context = NO_CONTEXT  # that the worker binds, and its bytes
+        self._packed_context = b""
         self.loop: Any = None  # of whoever leases the lane
         self._readiness: Readiness | None = None
         self._frame: Frame | None = None  # received, not yet taken
@@ -77,6 +83,8 @@ class WorkerLane:
             self._known.move_to_end(digest)
         else:
             self._teach(digest, packed.data)
+        if job.context is not self._context:
+            self._bind(job.context)
         self._epoch += 1
         chunk.epoch, chunk.limit, chunk.expired = self._epoch, job.limit, None
         flags = job.flags | Flag.WATCH * chunk.is_watched
@@ -109,6 +117,13 @@ class WorkerLane:
             self._known_bytes -= size
             self._write(pack_header(Kind.FORGET, len(dropped)), [dropped])
         self._write(pack_header(Kind.FUNCTION, len(digest) + len(data)) + digest, [data])
+
+    def _bind(self, context: Context) -> None:
+        """Have the worker bind a log context for what is sent from now on, unless it does."""
+        packed = dumps_plain(context) if context else b""
+        if packed != self._packed_context:
+            self._write(pack_header(Kind.CONTEXT, len(packed)), [packed])
+        self._context, self._packed_context = context, packed
 
     def _introduce(self, segment: Segment) -> None:
         """Have the worker keep a segment, unless it does."""
@@ -168,7 +183,11 @@ class WorkerLane:
             frame = self._frame or self._next_frame()
             if frame is not None:
                 self._frame = None
-                return self._report(frame)
+                if frame.header.kind != Kind.LOG:
+                    return self._report(frame)
+                hear(self.worker.pid, frame.payload)
+                await anyio.lowlevel.checkpoint()  # a worker may have much to say, and the loop others to serve
+                continue
             if self._is_lost:
                 raise await self._lost()
             if self._is_broken_off:
@@ -208,7 +227,7 @@ class WorkerLane:
             self._flush()
             assert self._readiness is not None
             self._readiness.want_room(bool(self._out))
-        deadline = 0.0
+        deadline, is_gone = 0.0, False
         while True:
             try:
                 count = self._descriptors.receive_into(self._socket, self._reader.writable())
@@ -216,8 +235,11 @@ class WorkerLane:
                 if monotonic() < deadline:
                     os.sched_yield()  # the worker is writing
                     continue
-                self._is_lost = not self.worker.is_alive
-                return self._is_lost
+                if not is_gone and not self.worker.is_alive:
+                    is_gone = True  # and may have written something before that
+                    continue
+                self._is_lost = is_gone
+                return is_gone
             except OSError:
                 count = 0
             if count == 0:

@@ -16,6 +16,7 @@ from ..strategies.base import Chunk, Job, LaneLost, Measured, Outcomes, Refused
 from ..telemetry import tell_item_abandoned
 from ..wire import status_page
 from ..wire.failures import add_notes, raisable_here
+from ..worker.context import NO_CONTEXT, bind
 from ..worker.execute import execute
 from ..worker.gil import GilWatch
 from ..worker.interrupt import ThreadGuard
@@ -290,6 +291,7 @@ class _Execution:
         except Exception as error:
             self.give_up(error)
             return
+        bind(job.context)
         rest = execute(
             job.fn,
             chunk.items,
@@ -301,6 +303,7 @@ class _Execution:
             sent_ns=sent_ns,
             others=chunk.others,
         )
+        bind(NO_CONTEXT)
         measured = Measured(rest.longest_ns / 1e9)
         self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True, measured))
 

@@ -39,6 +39,7 @@ from ..wire.storage import Storage
 from ..worker.recycling import Recycling
 from . import semaphores
 from .death import Death, dump_from
+from .hearing import hear, wanted_levels
 from .launching import close_left_open, shortage
 from .pooled import StartAgain
 from .wiring import Ends, wire
@@ -106,7 +107,7 @@ class Worker:
         try:
             complete_standard_streams()
             worker = cls(wire(storage), kills, n_kills)
-            worker._spawn((init, idle_timeout_s, recycling), env, nice, storage)
+            worker._spawn((init, idle_timeout_s, recycling, wanted_levels()), env, nice, storage)
         except Exception as error:
             short = shortage(error)
             if short is None:  # not a matter of room
@@ -189,6 +190,8 @@ class Worker:
             if kind == Kind.HELLO:
                 semaphores.unlink(self._semaphores)
                 self._ends.answered()
+            elif kind == Kind.LOG:
+                hear(self.pid, frame.payload)
             elif kind == Kind.READY:
                 break
             elif kind == Kind.INIT_FAILED:

@@ -73,14 +73,15 @@ def send_with(lane: socket.socket, view: memoryview, fds: Sequence[int]) -> int:
 def complete_standard_streams() -> None:
     """Open on nothing what this process lacks of descriptors 0 to 2: a daemon may have closed them.
 
-    Else ends of lanes would get these numbers, to which C code writes; and loky flushes `sys.stdout`, whatever that is.
+    Else ends of lanes would get these numbers, to which C code writes; and loky flushes `sys.stdout`, whatever that is. Where
+    Python has no stream the number may be anybody's by now, an event loop's for example, so that is not written to.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(fd, True)
     os.close(fd)
-    for name, number in (("stdout", 1), ("stderr", _STDERR)):
+    for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
 def above_standard_streams(end: socket.socket) -> socket.socket:

@@ -34,9 +34,10 @@ class Kind:
     REFUSED: Final = 9  # worker: this chunk can't be executed as sent; the payload begins with a Refusal
     CALL: Final = 10  # worker: a question to the parent (reserved)
     REPLY: Final = 11  # parent: its answer (reserved)
-    LOG: Final = 12  # worker: a record of its logs or prints (reserved)
+    LOG: Final = 12  # worker: what was said in it; see worker/output.py
     KEEP: Final = 13  # parent: keep this segment; see wire/buffers.py
     DROP: Final = 14  # parent: drop the segment with this number, and the functions that refer to it
+    CONTEXT: Final = 15  # parent: the log context of the tasks to come; nothing as payload: none
 
 
 class Flag:
@@ -51,6 +52,15 @@ class Flag:
     PARTS: Final = 64  # the payload is a message in parts; see wire/buffers.py
     INLINE: Final = 128  # send no memory files back
     TIMED: Final = 256  # items have a time limit: note when each begins
+
+
+class Said:
+    """What a record of a worker's output is."""
+
+    PRINTED: Final = 1  # stream, text
+    LOGGED: Final = 2  # fields of a LogRecord, fields from its ``extra=``
+    EVENT: Final = 3  # of structlog: level, name of the logger, event, fields
+    WARNED: Final = 4  # category, message, file, line
 
 
 class Refusal:

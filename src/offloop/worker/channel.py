@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ class Channel:
         self._reader = FrameReader()
         self._descriptors = Descriptors()
         self._came: list[int] | OSError | None = None  # what came with the last frame, until it is asked for
+        self._is_writing = False
+        self._room = select.poll()
+        self._room.register(lane, select.POLLOUT)
 
     def limit_idleness(self, seconds: float) -> None:
         """Let `receive` give up after so long without a byte."""
@@ -82,18 +86,30 @@ class Channel:
             raise came
         return None if came is None else self._storage.received(came)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a small frame can be written at once, and tears no other apart that is being written.
+
+        That may be so of what a signal handler or a finalizer does.
+        """
+        return not self._is_writing and any(news == select.POLLOUT for _, news in self._room.poll(0))
+
     def send(self, kind: int, payload: bytes = b"", flags: int = 0) -> None:
         """Write one frame that belongs to no chunk."""
         self.write(pack_header(kind, len(payload), flags), [payload])
 
     def write(self, header: bytes, pieces: Sequence[bytes | memoryview], file: MemoryFile | None = None) -> None:
         """Write a packed header and its payload, with a memory file."""
-        if sum(map(len, pieces)) < _JOIN:
-            header, pieces = b"".join((header, *pieces)), ()
-        if file is not None and file.path is None:
-            sent = send_with(self._lane, memoryview(header), file.fds)
-            header = header[sent:]
-        elif file is not None:
-            file.give_away()
-        for piece in (header, *pieces):
-            self._lane.sendall(piece)
+        self._is_writing = True
+        try:
+            if sum(map(len, pieces)) < _JOIN:
+                header, pieces = b"".join((header, *pieces)), ()
+            if file is not None and file.path is None:
+                sent = send_with(self._lane, memoryview(header), file.fds)
+                header = header[sent:]
+            elif file is not None:
+                file.give_away()
+            for piece in (header, *pieces):
+                self._lane.sendall(piece)
+        finally:
+            self._is_writing = False

@@ -106,10 +106,16 @@ class Guard:
         self._words: memoryview
         self._epoch: int | None = None  # of the chunk under way, while user code may be interrupted
         self._n_threads = 0
+        self._is_held = False  # by what was on the stack
+
+    def _may_come(self) -> bool:
+        """Whether what is executed is to stop, and has neither shielded itself nor been told."""
+        is_to = self._epoch is not None and is_to_stop(self._words, self._epoch)
+        return is_to and not self.n_shields and not self.is_told
 
     def _is_wanted(self) -> bool:
         """Whether what is executed is to be interrupted; asked once for each interrupt."""
-        if self._epoch is None or not is_to_stop(self._words, self._epoch) or self.n_shields or self.is_told:
+        if not self._may_come():
             return False
         self._n_held += self.looks
         return not self.looks or self._n_held > _LOOKING_HOLDS
@@ -118,13 +124,13 @@ class Guard:
         """Begin a chunk: from now on until `shut` user code may be interrupted."""
         self._words, self._epoch = words, epoch
         self.n_shields = self._n_held = 0
-        self.looks = self.is_told = self.was_interrupted = False
+        self.looks = self.is_told = self.was_interrupted = self._is_held = False
         self._n_threads = threading.active_count()
 
     def reopen(self, words: memoryview, epoch: int) -> None:
         """Go on with it after `shut`."""
         self.n_shields = self._n_held = 0
-        self.looks = self.is_told = False
+        self.looks = self.is_told = self._is_held = False
         self._words, self._epoch = words, epoch
 
     def shut(self) -> None:
@@ -139,13 +145,26 @@ class Guard:
         """Raise where the signal comes and is wanted; called in the main thread."""
 
         def on_signal(number: int, frame: FrameType | None) -> None:
-            if self._is_wanted() and _may_raise_in(frame) and not _cleans_up(sys.exc_info()[1]):
-                self.was_interrupted = True
-                raise TaskCancelled
+            if self._is_wanted():
+                self._raise_at(frame)
+                self._is_held = True
 
         if SIGNAL is not None:
             signal.signal(SIGNAL, on_signal)
         self._handlers = _handlers()
+
+    def _raise_at(self, frame: FrameType | None) -> None:
+        if _may_raise_in(frame) and not _cleans_up(sys.exc_info()[1]):
+            self.was_interrupted = True
+            raise TaskCancelled
+
+    def catch_up(self) -> None:
+        """Raise what was held back; called by code of ours that user code calls often, as it returns to that.
+
+        A loop that only prints would be interrupted once in a hundred times otherwise.
+        """
+        if self._is_held and self._may_come():
+            self._raise_at(sys._getframe(2))
 
     def damage(self) -> int:
         """Return what an interrupted chunk has left behind, as `Spent`; 0 if nothing."""

@@ -11,7 +11,7 @@ import socket
 import sys
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from time import monotonic_ns
 from typing import Any, NoReturn
@@ -37,13 +37,16 @@ from ..wire.pickling import (
 )
 from ..wire.storage import Storage
 from . import task as this_task
+from .capturing import capture, capture_structlog
 from .channel import Channel
+from .context import NO_CONTEXT, Context, bind
 from .execute import Rest, execute
 from .gil import GilWatch
 from .interrupt import Guard
 from .last_words import leave_in
 from .lifeline import arm
 from .limits import all_cores, inner_threads, limit_loaded
+from .output import Output
 from .recycling import Recycling
 from .task import Task
 from .wiring import Wiring
@@ -95,42 +98,57 @@ def _release() -> None:
         lifeline.close()
 
 
-def serve(init: bytes | None, idle_timeout_s: float, recycling: Recycling) -> NoReturn:
-    """Execute chunks until the parent closes the lane, or nothing has come for `idle_timeout_s`; ends the process."""
+def serve(init: bytes | None, idle_timeout_s: float, recycling: Recycling, levels: Mapping[str, int]) -> NoReturn:
+    """Execute chunks until the parent closes the lane, or nothing has come for `idle_timeout_s`; ends the process.
+
+    Args:
+        init: The pickled worker_init and its arguments.
+        idle_timeout_s: How long to wait for work.
+        recycling: When this process is to be replaced.
+        levels: Of the parent's loggers, see `capture`.
+    """
+    output = Output(Channel(_lane, _storage), _page)
+    os.register_at_fork(after_in_child=output.leave_behind)
+    capture(output, levels)
     try:
-        _serve(init, idle_timeout_s, recycling)
+        _serve(output, init, idle_timeout_s, recycling)
     except SystemExit:
         pass
     except BaseException:
+        output.give_up()
         traceback.print_exc()
         os._exit(_BROKEN)
     _flush_output()
     os._exit(0)  # at once: its executor is of no more use, and the parent waits for nothing else
 
 
-def _serve(init: bytes | None, idle_timeout_s: float, recycling: Recycling) -> None:
-    channel = Channel(_lane, _storage)
+def _serve(output: Output, init: bytes | None, idle_timeout_s: float, recycling: Recycling) -> None:
+    channel = output.channel
     channel.send(Kind.HELLO)
     limit_loaded()  # before worker_init, so that what it sets on purpose holds
-    state = _initialize(channel, init) if init is not None else None
+    state = _initialize(output, init) if init is not None else None
     channel.send(Kind.READY)
     channel.limit_idleness(idle_timeout_s)
-    worker = Worker(channel, _page, state, recycling)
+    worker = Worker(output, _page, state, recycling)
     while (frame := channel.receive()) is not None:
         worker.handle(frame)
 
 
-def _initialize(channel: Channel, init: bytes) -> Any:
+def _initialize(output: Output, init: bytes) -> Any:
     name = "worker_init"
+    output.begin()
     try:
         worker_init, args = loads(init)
         name = function_name(worker_init)
-        return worker_init(*args)
+        state = worker_init(*args)
     except BaseException as error:
         wrapped = WorkerInitError(name, f"{type_name(error)}: {safe_text(error)}")
         wrapped.__cause__ = error
-        channel.send(Kind.INIT_FAILED, dumps(tuple(pack_failure(wrapped))), flags=Flag.PLAIN)
+        output.end()
+        output.channel.send(Kind.INIT_FAILED, dumps(tuple(pack_failure(wrapped))), flags=Flag.PLAIN)
         raise SystemExit from None
+    output.end()
+    return state
 
 
 def _flush_output() -> None:
@@ -144,8 +162,9 @@ def _flush_output() -> None:
 class Worker:
     """Handles the frames of one lane; is itself where a chunk's outcomes go."""
 
-    def __init__(self, channel: Channel, words: memoryview, state: Any, recycling: Recycling) -> None:
-        self._channel = channel
+    def __init__(self, output: Output, words: memoryview, state: Any, recycling: Recycling) -> None:
+        self._output, self._channel = output, output.channel
+        self._context: Context = NO_CONTEXT  # the caller's
         self._words = words
         self._state = state
         self._recycling, self._is_limited = recycling, any(recycling)
@@ -169,6 +188,8 @@ class Worker:
             self._functions[digest] = data
             if segments := segments_of(data):
                 self._segments[digest] = segments
+        elif kind == Kind.CONTEXT:
+            self._context = loads(payload) if payload else NO_CONTEXT
         elif kind == Kind.FORGET:
             self._forget(bytes(payload))
         elif kind == Kind.KEEP:
@@ -199,6 +220,7 @@ class Worker:
 
     def _execute(self, header: Header, payload: bytes | memoryview) -> None:
         self._task = header
+        self._output.begin()
         if self._words[status_page.SPENT]:
             self._finish(Rest(header.start, [], 0))
             return
@@ -221,6 +243,8 @@ class Worker:
             return
         self._fn = fn
         try:
+            bind(self._context)
+            capture_structlog(self._output)
             with inner_threads(all_cores()) if header.flags & Flag.ALONE else nullcontext():
                 rest = execute(
                     fn,
@@ -234,6 +258,7 @@ class Worker:
                     watch=GilWatch() if header.flags & Flag.WATCH else None,
                 )
         finally:
+            bind(NO_CONTEXT)
             _flush_output()
         if self._guard.was_interrupted or self._is_limited:
             spent = self._recycling.spent(self._words[status_page.DONE])
@@ -287,6 +312,10 @@ class Worker:
     ) -> None:
         task = self._task
         longest_ns, stall_ns, held_pct = measured
+        if flags & Flag.LAST:
+            self._output.end()
+        else:
+            self._output.flush()
         pieces = [data] if isinstance(data, bytes) else data
         header = pack_header(
             kind,

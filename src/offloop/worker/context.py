@@ -1,0 +1,76 @@
+"""What a call's log context may carry to wherever its items execute, and how it is bound there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..explaining import printable
+
+Context = Mapping[str, Any]  # of exact str, int, float, bool or None
+
+NO_CONTEXT: Final[Context] = {}
+
+# What request ids, user names and the like need many times over; guesses.
+MOST_FIELDS = 64
+MOST_CHARS = 8192  # names and texts, all in all
+_MOST_NAME = 128
+MOST_TEXT = 1024
+_LONG = 1 << 63
+
+_SCALARS = frozenset({float, bool, type(None)})
+
+
+def plain_fields(fields: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return fields of a log record as they may travel: few and short, and nothing that unpickling could run.
+
+    An exact str, int, float, bool or None stays what it is; of anything else there is the text that a log would show.
+    What is too long is cut, and what is too much is left out.
+    """
+    plain: dict[str, Any] = {}
+    left = MOST_CHARS
+    for name, value in fields.items():
+        if type(name) is not str:
+            continue
+        kept = _plain(value)
+        left -= len(name) + (len(kept) if type(kept) is str else 8)
+        if left < 0 or len(plain) >= MOST_FIELDS or len(name) > _MOST_NAME:
+            continue
+        plain[name] = kept
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind is str:
+        return shortened(value)
+    if kind in _SCALARS or (kind is int and -_LONG < value < _LONG):
+        return value
+    try:
+        return printable(shortened(repr(value)))
+    except Exception as error:
+        return f"<no text: its __repr__ raised {type(error).__name__}>"
+
+
+def shortened(text: str, most: int = MOST_TEXT) -> str:
+    """Return text that is not longer than this, give or take the note that says so."""
+    text = str.__str__(text)  # not what is derived from it: that would travel with its class
+    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
+
+
+def bound() -> dict[str, Any]:
+    """Return what is bound to structlog's context in this thread or task: 0.2 µs where that is nothing."""
+    structlog = sys.modules.get("structlog")
+    contextvars = getattr(structlog, "contextvars", None)  # not while it is still being imported
+    return contextvars.get_contextvars() if contextvars is not None else {}
+
+
+def bind(context: Context) -> None:
+    """Make this what is bound to structlog's context in this thread, and nothing else; imports structlog only for something."""
+    if not context and not bound():
+        return
+    from structlog import contextvars
+
+    contextvars.clear_contextvars()
+    contextvars.bind_contextvars(**context)
