@@ -14,7 +14,7 @@ from offloop.events import Event
 from offloop.explaining import Explained
 from offloop.inner_threads import JOBLIB_CORES, THREAD_VARIABLES
 from offloop.model import Decision, Described, Reason, Strategy
-from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, CallOptions
+from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, STREAM_OPTIONS, CallOptions
 from offloop.sensing.environment import VARIABLES
 from offloop.sensing.host import _CI_VARIABLES
 from offloop.settings import ParallelConfig
@@ -48,11 +48,17 @@ Current thread 0x00007f03919dcb80 (most recent call first):
     errors.BatchLengthError("app.predict (app.py:60)", 256, 1),
     errors.BatchTypeError("app.predict (app.py:60)", "ndarray and list", "for which there is no common way"),
     errors.ItemError(17, "SystemExit", "1", "which would end the caller's own loop or coroutine, so it arrives as this"),
+    errors.Overloaded("max_pending", 0.117, 64, 64),
+    errors.Overloaded("max_pending_bytes", 0.117, 12, 100_000_000),
+    errors.Overloaded("max_wait_s", 1.24, 50, 1.0),
+    errors.Overloaded("deadline", 1.24, 50, 0.5),
     errors.SessionClosedError("closed"),
     errors.SessionClosedError("draining"),
     errors.TaskCancelled(),
 )
+CALLS = {"`run`": RUN_OPTIONS, "`run_parallel`": MAP_OPTIONS, "`stream`": STREAM_OPTIONS, "`run_batches`": BATCH_OPTIONS}
 NAMED_APART = {"timeout_s": "item_timeout_s"}  # an option whose field in CallOptions has the name that others know it by
+DEFAULTS_APART = {"priority": '`"interactive"` of `run`, else `"batch"`'}
 NOTE = "<!-- Written by docs/generate_reference.py from the docstrings: change those. -->"
 
 
@@ -282,9 +288,15 @@ def error_section(kind: type[Explained]) -> str:
 
 def calls_with(option: str) -> str:
     """Return which calls have an option."""
-    kinds = {"`run`": RUN_OPTIONS, "`run_parallel`": MAP_OPTIONS, "`run_batches`": BATCH_OPTIONS}
-    having = [name for name, options in kinds.items() if option in options]
-    return "all" if len(having) == len(kinds) else ", ".join(having)
+    having = [name for name, options in CALLS.items() if option in options]
+    return "all" if len(having) == len(CALLS) else ", ".join(having)
+
+
+def default_of_option(name: str, settings: dict[str, str]) -> str:
+    """Return an option's default, as its users write it."""
+    if name in settings:
+        return "the session's"
+    return DEFAULTS_APART.get(name) or default_of(CallOptions, NAMED_APART.get(name, name))
 
 
 def settings_page() -> str:
@@ -306,11 +318,11 @@ def settings_page() -> str:
             (
                 code(name),
                 calls_with(name),
-                "the session's" if name in settings else default_of(CallOptions, NAMED_APART.get(name, name)),
+                default_of_option(name, settings),
                 text,
             )
             for name, text in options.items()
-            if name in RUN_OPTIONS | MAP_OPTIONS | BATCH_OPTIONS
+            if calls_with(name)
         ),
     )
     return f"""
@@ -328,7 +340,8 @@ default's value counts as not given, so the environment may still replace it; a 
 
 ## Options of a call
 
-Keywords of `run`, `run_parallel` and `run_batches`, alike for the methods of a session and the functions of the module.
+Keywords of `run`, `run_parallel`, `stream` and `run_batches`, alike for the methods of a session and the functions of the
+module, among which there is no `stream`.
 
 {of_call}
 """

@@ -14,7 +14,7 @@ from offloop import errors, events
 from offloop.events import Event
 from offloop.explaining import Explained
 from offloop.model import Reason, Strategy
-from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS
+from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, STREAM_OPTIONS
 from offloop.sensing.environment import VARIABLES
 from offloop.settings import ParallelConfig
 
@@ -57,7 +57,7 @@ def test_the_script_writes_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("environment.md", list(VARIABLES)),
         ("reasons.md", [*Strategy, *Reason]),
-        ("settings.md", [*ParallelConfig.__dataclass_fields__, *RUN_OPTIONS, *MAP_OPTIONS, *BATCH_OPTIONS]),
+        ("settings.md", [*ParallelConfig.__dataclass_fields__, *RUN_OPTIONS, *STREAM_OPTIONS, *BATCH_OPTIONS]),
         ("events.md", [name for kind in KINDS for name in kind.__dataclass_fields__ if name not in ("event", "level")]),
     ],
 )

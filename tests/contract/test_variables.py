@@ -102,9 +102,25 @@ async def has_names(session: offloop.ParallelSession, _: Path) -> bool:
 
 async def sends_one_at_a_time(session: offloop.ParallelSession, _: Path) -> bool:
     await session.warm()
-    items = [np.full(1 << 15, 0.02) for _ in range(6)]
+    items = [np.full(1 << 15, 0.1) for _ in range(4)]
     spans = sorted(await session.run_parallel(w.nap_of_an_array, items, strategy="processes", chunk_size=1))
     return all(ends <= begins for (_, ends), (begins, _) in pairwise(spans))
+
+
+async def refuses_some(session: offloop.ParallelSession, _: Path) -> bool:
+    refused: list[offloop.Overloaded] = []
+
+    async def call() -> None:
+        try:
+            await session.run(w.nap_of_an_array, np.full(1 << 10, 0.05), strategy="processes")
+        except offloop.Overloaded as error:
+            refused.append(error)
+
+    await call()  # so that its cost is known
+    async with anyio.create_task_group() as tasks:
+        for _number in range(8):
+            tasks.start_soon(call)
+    return bool(refused)
 
 
 TABLE: dict[tuple[str, str], Callable[[offloop.ParallelSession, Path], Awaitable[bool]]] = {
@@ -124,6 +140,9 @@ TABLE: dict[tuple[str, str], Callable[[offloop.ParallelSession, Path], Awaitable
     ("OFFLOOP_LOCAL", "never"): keeps_out,
     ("OFFLOOP_TRANSPORT", "portable"): has_names,
     ("OFFLOOP_MAX_IN_FLIGHT_BYTES", "1"): sends_one_at_a_time,
+    ("OFFLOOP_MAX_PENDING", "1"): refuses_some,
+    ("OFFLOOP_MAX_PENDING_BYTES", "1"): refuses_some,
+    ("OFFLOOP_MAX_WAIT_S", "0.01"): refuses_some,
 }
 
 
