@@ -180,6 +180,7 @@ class Accounts:
         assert chunk.expired is not None
         assert chunk.limit is not None
         age_s, limit_s = chunk.expired.age_s, chunk.limit.seconds
+        self.cost.executed(end - start, (end - start) * age_s, age_s, is_remote=True)  # it costs that at least
         failures: dict[int, Exception] = {}
         for index in range(start, end):
             tell_timeout(self._job.name, index, age_s, limit_s, is_killed=is_killed)

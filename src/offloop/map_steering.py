@@ -49,6 +49,7 @@ class MapSteering(Steering):
         Raises:
             Exception: What has ended the run before its time; what the source has raised.
         """
+        self._is_paced = sink.keeps
         self._decision = self.decide(source.remaining)
         self._come_in(self._backlog_s(source.remaining))
         try:

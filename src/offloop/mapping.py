@@ -22,7 +22,7 @@ from .accounts import Accounts
 from .calling import Errand
 from .changes import Changes
 from .crew import Crew
-from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, may_queue_second, most_items, next_size
+from .deciding.chunking import BUDGET_S, LOCAL_ITEMS, TARGET_S, may_queue_second, most_items, next_size
 from .deciding.estimate import GIL_FREE
 from .encoding import Encoder, encode_inline
 from .errors import OffloopError, PayloadTooLarge, UnpicklableFunction, WorkerStartError
@@ -265,6 +265,7 @@ class Run:
             is_due = backend.has_waiters and monotonic() > ends
             if backend.has_interactive_waiters and not self._place.is_interactive:
                 is_due, self._paired_from = True, monotonic() + _COMPANY_S
+                self._place = self._place._replace(cost_s=min(self._place.cost_s, TARGET_S))  # turns are that short now
 
     def _fill(self, lane: Lane, backend: Backend, ordinal: int) -> None:
         """Send the lane what it should have in flight.

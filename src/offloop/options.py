@@ -55,8 +55,9 @@ class CallOptions:
         item_cost_s: Seconds that an item takes, or a row, if you know; then nothing is measured first.
         item_bytes: Bytes that an item brings with it, or a row, if you know.
         max_wait_s: How long it may wait for a worker before it begins, see `ParallelConfig`.
-        priority: ``interactive``, as single calls are if you don't say: it goes before all that is ``batch``, which keeps a share of one
-            tenth while both wait. Within each, labels share the workers equally, and calls of one label are served in their order.
+        priority: ``interactive``, as single calls are if you don't say, or ``batch``: where both wait for workers, what is interactive
+            gets ten times the share, and its turn comes at once. Within each, labels share the workers equally, and calls of one
+            label are served in their order.
         label: A name for this run in logs. Calls of one label have one share of the workers; each map or stream without
             one has its own, single calls without one have one together.
     """

@@ -78,6 +78,7 @@ class ParallelSession(Lifetime):
             UnpicklableError: fn, an argument or the result can't travel.
             WorkerCrashed: Its worker died, more often than ``retries`` allows.
             ItemTimeout: It executed for longer than ``timeout_s``.
+            Overloaded: The session has limits, and it is beyond one; nothing of it was executed.
             SessionClosedError: The session isn't open.
         """
         self._records.knock(fn, options.get("label"))
@@ -156,6 +157,7 @@ class ParallelSession(Lifetime):
             UnpicklableError: fn, an item or a result can't travel.
             WorkerCrashed: An item's worker died, more often than ``retries`` allows.
             ItemTimeout: An item executed for longer than ``item_timeout_s``.
+            Overloaded: The session has limits, and the call is beyond one; nothing of it was executed.
             SessionClosedError: The session isn't open.
         """
         self._records.knock(fn, options.get("label"))

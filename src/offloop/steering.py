@@ -53,6 +53,7 @@ class Steering:
         n_bytes: About how many bytes of arguments a single call brings.
     """
 
+    _is_paced = False  # by who takes the results, so that how long it takes tells nothing of the work
     _flow: object = None  # whose share of the lanes it counts against, without a label: that of all single calls
 
     def __init__(self, planner: Planner, known: Known, venues: Venues, records: Records) -> None:
@@ -184,7 +185,7 @@ class Steering:
         tally.capacity_s = max(tally.capacity_s, tally.busy_s)
         wall_s = monotonic() - self._begun
         if tally.completed == tally.submitted and not self._n_moves:
-            if decision.estimated_s is not None:
+            if decision.estimated_s is not None and not self._is_paced:
                 is_warm = not decision.start_cost_s
                 known.cost.took(decision.strategy, decision.estimated_s, wall_s, is_warm=is_warm)
             learn = known.cost.slowed if decision.strategy is Strategy.THREADS else known.cost.ran
