@@ -29,8 +29,8 @@ from starlette.routing import Route
 from starlette.types import Send
 
 import offloop
-from offloop.adapters.starlette import get_session, install
 from offloop import Stream
+from offloop.adapters.starlette import get_session, install
 
 WINDOW = 16  # images that are taken up and not sent yet
 BUFFER_BYTES = 32_768  # of each end of a connection; usually they are megabytes, which would take a while to fill
