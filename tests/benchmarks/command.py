@@ -27,13 +27,16 @@ from .regret.study import Regret
 from .report import table
 from .rounds import take_turns
 from .sampling import Sampler
+from .service.figures import SERVICE_FIGURES
+from .service.served import Served
+from .streams.figures import STREAM_FIGURES
 from .studies import Study
 from .transport.figures import TRANSPORT
 from .transport.killed import Killed
 from .transport.watched import TimedThenWatched
 
 QUICK_ROUNDS = 3
-TABLES = (*FIGURES, *CANONICAL, *TRANSPORT, *FAULT_FIGURES)
+TABLES = (*FIGURES, *CANONICAL, *TRANSPORT, *FAULT_FIGURES, *STREAM_FIGURES, *SERVICE_FIGURES)
 STUDIES: dict[str, type[Study]] = {
     "regret": Regret,
     "cold_auto": ColdAuto,
@@ -45,6 +48,8 @@ GROUPS = {
     "canonical": {figure.name for figure in CANONICAL},
     "transport": {"killed_100", *(figure.name for figure in TRANSPORT)},
     "faults": {"parent_killed", "fault_cost", *(figure.name for figure in FAULT_FIGURES)},
+    "streams": {figure.name for figure in STREAM_FIGURES},
+    "service": {figure.name for figure in SERVICE_FIGURES},
 }
 
 
@@ -158,7 +163,7 @@ def opened(figure: Figure, options: argparse.Namespace, turns: int, entrant: Ent
         seconds=options.seconds,
         quick=options.quick,
     )
-    if figure.sampler in (Guest, TimedThenWatched, FromScratch):
+    if figure.sampler in (Guest, TimedThenWatched, FromScratch, Served):
         return figure.sampler(assignment, verbose=options.verbose)
     return figure.sampler(assignment)
 

@@ -15,8 +15,10 @@ LIBRARIES = (
     "mpire",
     "numpy",
     "pebble",
+    "starlette",
     "trio",
     "trio-parallel",
+    "uvicorn",
     "uvloop",
 )
 

@@ -12,7 +12,7 @@ FASTEST_PEER = "fastest peer"
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """``measure`` of ours is at most ``limit``, absolutely or times that of another entrant."""
+    """``measure`` of ours is at most ``limit``, or at least that: absolutely, or times what another entrant has."""
 
     measure: str
     limit: float
@@ -20,11 +20,12 @@ class Goal:
     against: str | None = None  # an entrant's label, FASTEST_PEER, or None: the limit is absolute
     against_measure: str | None = None  # where it isn't the same measure
     strict: bool = False  # less than, not equal
+    at_least: bool = False  # the more, the better
 
     @property
     def text(self) -> str:
         measure = f"{self.ours}: {self.measure.removesuffix('_s')}"
-        sign = "<" if self.strict else "≤"
+        sign = "≥" if self.at_least else "<" if self.strict else "≤"
         if self.against is None and not self.measure.endswith("_s"):
             return f"{measure} {sign} {self.limit:g}"
         if self.against is None:
@@ -87,6 +88,8 @@ def judge(goal: Goal | Choice, outcomes: Mapping[str, Outcome]) -> Verdict:
 
 
 def _is_met(goal: Goal, found: float) -> bool:
+    if goal.at_least:
+        return found >= goal.limit
     return found < goal.limit if goal.strict else found <= goal.limit
 
 

@@ -17,7 +17,7 @@ import anyio
 from .contenders import build
 from .contenders.base import Contender
 from .entrants import Assignment, Sample
-from .scenarios import scenario_of
+from .scenarios import scenario_from_scratch, scenario_of
 from .split import split
 from .workloads import rouse
 
@@ -71,10 +71,9 @@ async def opened(assignment: Assignment) -> AsyncIterator[Callable[[], Awaitable
         yield take_sample
         return
     if assignment.from_scratch:
-        from .faults.scenarios import FAULTS
 
         async def take_sample_from_scratch() -> tuple[Sample, str]:
-            return await FAULTS[assignment.scenario](assignment), ""
+            return await scenario_from_scratch(assignment.scenario)(assignment), ""
 
         yield take_sample_from_scratch
         return

@@ -8,7 +8,10 @@ from .entrants import Entrant, Sample
 from .quantiles import quantile
 
 # Measures whose rounds are summed up by the worst one, not the median.
-WORST_OF_ALL = {"max_s", "pss_mb", "pss_share", "failed", "lost", "wrong", "most_live", "too_many"}
+WORST_OF_ALL = {
+    *("max_s", "pss_mb", "pss_share", "failed", "lost", "wrong", "most_live", "too_many"),
+    *("over_window", "growth_mb", "late_mb", "cut", "twice", "left", "last_exit_s"),
+}
 
 
 @dataclass

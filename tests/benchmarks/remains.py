@@ -15,7 +15,7 @@ from .families import kill_all
 from .hosting import PYTHONPATH
 
 NUMBER = r"(?<![0-9a-zA-Z])\d+(?![0-9a-zA-Z])"
-MARK = "OFFLOOP_BENCHMARK_MARK"  # no setting of offloop's: every process that a program starts inherits it
+MARK = "BENCHMARK_MARK"  # every process that a program starts inherits it
 MEMORY = Path("/dev/shm")
 
 

@@ -107,6 +107,19 @@ def scenario_of(name: str) -> Scenario:
     """Return the scenario of a figure; numpy is imported for those only that need it."""
     if name in SCENARIOS:
         return SCENARIOS[name]
+    from .streams.scenarios import STREAMS
+
+    if name in STREAMS:
+        return STREAMS[name]
     from .transport.scenarios import TRANSPORT
 
     return TRANSPORT.get(name, whole_task)
+
+
+def scenario_from_scratch(name: str) -> Callable[[Assignment], Awaitable[Sample]]:
+    """Return the scenario of a figure, one that starts its contender itself."""
+    from .faults.scenarios import FAULTS
+    from .service.scenarios import SERVICE
+    from .streams.scenarios import STREAMS_FROM_SCRATCH
+
+    return {**FAULTS, **SERVICE, **STREAMS_FROM_SCRATCH}[name]

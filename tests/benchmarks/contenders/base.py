@@ -1,6 +1,6 @@
 """What a figure asks of every contender."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, TypeVarTuple
 
@@ -33,6 +33,9 @@ class Contender(Protocol):
 
     async def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Await the results of ``fn`` on every item, in order."""
+
+    def imap(self, fn: Callable[[T], R], source: Iterable[T]) -> Iterator[R]:
+        """Return the results as they come, in order; called in a thread, for it blocks."""
 
     async def stoppable(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
         """Await one call whose cancellation stops the work, as far as the library can."""
@@ -71,6 +74,9 @@ class Pooled:
         """End the pool and wait for its workers."""
 
     async def call(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
+        raise NotImplementedError
+
+    def imap(self, fn: Callable[[T], R], source: Iterable[T]) -> Iterator[R]:
         raise NotImplementedError
 
     async def stoppable(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:

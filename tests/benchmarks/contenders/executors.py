@@ -1,7 +1,7 @@
 """Anything that is a ``concurrent.futures.Executor``, the standard library's two first."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 from ..entrants import Entrant
@@ -34,6 +34,9 @@ class OnExecutor(Pooled):
 
     async def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return await asyncio.to_thread(self._collect, fn, items)
+
+    def imap(self, fn: Callable[[T], R], source: Iterable[T]) -> Iterator[R]:
+        return self.executor.map(fn, source, chunksize=self.entrant.chunk or 1)
 
     def _collect(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return list(self.executor.map(fn, items, chunksize=self.entrant.chunk or 1))

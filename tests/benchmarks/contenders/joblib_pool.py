@@ -1,7 +1,7 @@
 """joblib's default backend, warm."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -43,6 +43,13 @@ class Joblib(Pooled):
 
     async def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return await self._submit(joblib.delayed(fn)(item) for item in items)
+
+    def imap(self, fn: Callable[[T], R], source: Iterable[T]) -> Iterator[R]:
+        batch_size = self.entrant.chunk or "auto"
+        parallel = joblib.Parallel(
+            n_jobs=self.workers, backend="loky", batch_size=batch_size, return_as="generator"
+        )
+        return cast(Iterator[R], parallel(joblib.delayed(fn)(item) for item in source))
 
     async def _submit(self, calls: Any) -> list[Any]:
         loop = asyncio.get_running_loop()

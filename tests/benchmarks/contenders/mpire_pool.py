@@ -1,7 +1,7 @@
 """mpire's WorkerPool."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mpire.pool import WorkerPool
@@ -45,6 +45,10 @@ class Mpire(Pooled):
     async def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         async with self.mapping:
             return await asyncio.to_thread(self._collect, fn, items)
+
+    def imap(self, fn: Callable[[T], R], source: Iterable[T]) -> Iterator[R]:
+        results: Iterator[R] = self.pool.imap(fn, source, chunk_size=self.entrant.chunk)
+        return results
 
     def _collect(self, fn: Callable[[T], R], items: Sequence[T]) -> list[Any]:
         # mpire unpacks a tuple into arguments; where an item is one, it has to be wrapped.

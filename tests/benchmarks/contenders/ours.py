@@ -1,7 +1,7 @@
 """offloop itself."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -63,6 +63,10 @@ class Offloop(Pooled):
         return await self.session.run_parallel(
             fn, items, strategy=self.strategy, thread_safe=self.thread_safe
         )
+
+    def stream(self, fn: Callable[[T], R], source: Iterable[T] | AsyncIterable[T], **options: Any) -> Any:
+        """Open a stream, which is an async context manager that gives the results."""
+        return self.session.stream(fn, source, strategy=self.strategy, **options)
 
     async def map_batches(self, fn: Callable[[Any], Any], rows: Any) -> Any:
         """Await what fn makes of all rows, a block at a time."""

@@ -1,7 +1,7 @@
 """pebble's ProcessPool."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pebble import ProcessPool
@@ -26,6 +26,10 @@ class Pebble(Pooled):
 
     async def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return await asyncio.to_thread(self._collect, fn, items)
+
+    def imap(self, fn: Callable[[T], R], source: Iterable[T]) -> Iterator[R]:
+        results: Iterator[R] = self.pool.map(fn, source, chunksize=self.entrant.chunk or 1).result()
+        return results
 
     def _collect(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return list(self.pool.map(fn, items, chunksize=self.entrant.chunk or 1).result())
