@@ -14,7 +14,7 @@ from offloop import errors, events
 from offloop.events import Event
 from offloop.explaining import Explained
 from offloop.model import Reason, Strategy
-from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, STREAM_OPTIONS
+from offloop.options import BATCH_OPTIONS, RUN_OPTIONS, STREAM_OPTIONS
 from offloop.sensing.environment import VARIABLES
 from offloop.settings import ParallelConfig
 

@@ -21,9 +21,12 @@ from .telemetry import emit
 _TELL_S = 1.0  # refusals are told of at most this often
 _LEAST_S = 0.1  # nobody is told to come back sooner: a guess
 # A call that would be let in only to be refused while it waits has waited in vain: it is refused from so much of its limit on.
-_NEARLY = 0.8  # a guess: workers beside others take some 20 % longer than was learned
+_NEARLY = 0.8  # a guess
 # A caller who gives up gives way by itself, so one who may just make it is let in: the estimate must be this far off.
 _SURELY = 2.0  # a guess
+_TELLING_S = 0.010  # shorter waits tell nothing
+_MEMORY = 16  # so many calls back a wait still counts for a third; a guess
+_STRETCHES = (0.5, 4.0)
 
 
 class Caller(Protocol):
@@ -59,43 +62,55 @@ class Admission:
         self.most, self.most_bytes = config.max_pending, config.max_pending_bytes
         self.is_limited = self.most is not None or self.most_bytes is not None
         self._workers = workers
+        self._stretch = 1.0  # how much longer calls wait than their costs say: workers beside others are slower than alone
         self._lock = threading.Lock()
         self._told_at, self._n_untold = -math.inf, 0
 
     def place(
-        self, caller: Caller, options: CallOptions, backend: PooledBackend[Any], flow: object, cost_s: float, pending: int
+        self, caller: Caller, options: CallOptions, flow: object, cost_s: float, wait_s: float, pending: int
     ) -> Place:
         """Return a call's place in line for the lanes of a backend, unless it would wait there for too long.
 
-        The deadline of the caller's own cancel scope goes with it: no lane is given to it after that. Where there are limits,
-        it is refused at once if it can't begin before; else its caller waits until then, as for anything else.
+        The deadline of the caller's own cancel scope goes with it: no lane is given to it that would come too late. Where there
+        are limits, it is refused at once if it can't begin in time; else its caller waits until then, as for anything else.
 
         Args:
             caller: Who asks.
             options: Of the call.
-            backend: Where it is to execute.
             flow: Whose share its turns count against.
             cost_s: Seconds that a turn of it is estimated to take.
+            wait_s: Seconds that it is estimated to wait, see `wait_s`.
             pending: Calls that wait or execute.
 
         Raises:
             Overloaded: It would wait for longer than it may, or than its caller will.
         """
-        is_interactive = options.priority == "interactive"
-        until, now = math.inf, monotonic()
-        if options.max_wait_s is not None:
-            if _wait_s(backend, is_interactive) > _NEARLY * options.max_wait_s:
-                raise self.refuse(caller, "max_wait_s", pending, options.max_wait_s)
-            until = now + options.max_wait_s
-        if backend.backlog_s:
-            left_s = anyio.current_effective_deadline() - anyio.current_time()
-            has_limits = (self.is_limited or options.max_wait_s is not None) and left_s > -math.inf  # else cancelled already
-            if has_limits and _wait_s(backend, is_interactive) > _SURELY * max(0.0, left_s):
+        is_interactive, limit_s = options.priority == "interactive", options.max_wait_s
+        has_limits = limit_s is not None or self.is_limited
+        until, is_cancelled = math.inf, False
+        if limit_s is not None:
+            if wait_s > _NEARLY * limit_s:
+                raise self.refuse(caller, "max_wait_s", pending, limit_s)
+            until = monotonic() + limit_s
+        if wait_s and (left_s := _left_s()) < math.inf:
+            if has_limits and left_s > -math.inf and wait_s > _SURELY * max(0.0, left_s):
                 raise self.refuse(caller, "deadline", pending, max(0.0, left_s))
-            until = min(until, now + left_s)
+            latest = monotonic() + left_s - min(cost_s, max(0.0, left_s) / 2)  # by half: a cost that is thought too high is to be seen again
+            until, is_cancelled = min(until, latest), not has_limits
         if until == math.inf and flow is None and is_interactive and cost_s <= ORDINARY.cost_s:
             return ORDINARY
-        return Place(flow, cost_s, is_interactive, until)
+        return Place(flow, cost_s, is_interactive, until, is_cancelled)
+
+    def wait_s(self, backend: PooledBackend[Any], options: CallOptions) -> float:
+        """Return for how long a call is estimated to wait: by the work of those who go before it, and how that has gone lately."""
+        work_s = backend.interactive_s if options.priority == "interactive" else backend.backlog_s
+        return self._stretch * work_s / max(1, backend.limit)
+
+    def waited(self, expected_s: float, waited_s: float) -> None:
+        """Take in for how long a call has waited that was to wait for so long."""
+        if expected_s > _TELLING_S:
+            stretch = self._stretch * (1 + (waited_s / expected_s - 1) / _MEMORY)
+            self._stretch = min(max(stretch, _STRETCHES[0]), _STRETCHES[1])
 
     def refuse(self, caller: Caller, why: str, pending: int, limit: float) -> Overloaded:
         """Count a refusal, tell of it unless one was told of just now, and return the error for the caller."""
@@ -123,7 +138,6 @@ class Admission:
         return Overloaded(why, retry_after_s, pending, limit)
 
 
-def _wait_s(backend: PooledBackend[Any], is_interactive: bool) -> float:
-    """Return for how long one more is estimated to wait: by the work of those who go before it, over all lanes."""
-    work_s = backend.interactive_s if is_interactive else backend.backlog_s
-    return work_s / max(1, backend.limit)
+def _left_s() -> float:
+    """Return for how long the caller's own cancel scopes let it go on."""
+    return anyio.current_effective_deadline() - anyio.current_time()

@@ -23,6 +23,7 @@ class BlockSource:
     is_read = True
     n_ready = None
     failure: Exception | None = None
+    item_bytes = 0.0
 
     def __init__(self, n_rows: int, *, fixed: int | None, first: int, most: int, has_empty: bool) -> None:
         self.total = n_rows or int(has_empty)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import monotonic
 from typing import Any
 
@@ -39,7 +40,8 @@ class CallSteering(Steering):
 
     @property
     def _cost_s(self) -> float:
-        return self._known.cost.item_s or UNKNOWN_S
+        known = self._known
+        return known.cost.item_s or known.function.item_s or UNKNOWN_S
 
     async def _here(self, job: Job, args: tuple[Any, ...]) -> Any:
         """Execute it in the local thread, by the shortest way there is."""
@@ -68,6 +70,8 @@ class CallSteering(Steering):
             backend = self._backend()
             self._share.move(backend, self._cost_s)
             await call.execute(backend)
+        if call.begun < math.inf:
+            self._records.admission.waited(self._expected_s, call.begun - self._begun)
         if is_undisturbed and backend is self._venues.processes and self.tally.completed:
             meter.tripped(monotonic() - begun - self.tally.busy_s)
         if call.error is not None:

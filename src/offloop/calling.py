@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from time import monotonic
 from typing import Any
@@ -34,6 +35,10 @@ class Call:
         local: Where it executes if it can't travel; None if that would fail it.
         fell_back: Called with reason, error and number of items when it does.
         encoder: Makes it ready to travel.
+
+    Attributes:
+        value: What it has returned.
+        begun: When it came to a worker, by the monotonic clock; infinity if it did not.
     """
 
     n_lanes = 1
@@ -51,6 +56,7 @@ class Call:
         encoder: Encoder,
     ) -> None:
         self.value: Any = None
+        self.begun = math.inf
         self._encoder, self._place = encoder, place
         self._job, self._args, self._options, self._cost, self._local = job, args, options, cost, local
         self._queue = Queue(NO_SOURCE)
@@ -121,6 +127,7 @@ class Call:
                         accounts.refuse_items(chunk, bad)
                         return
                 async with backend.lease(self._options.grace_s, self._job, chunk, place=self._place) as lane:
+                    self.begun = min(self.begun, monotonic())
                     await self._follow(lane, backend)
             except (PayloadTooLarge, UnpicklableFunction, WorkerStartError) as error:
                 queue.put_back(chunk)

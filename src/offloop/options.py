@@ -195,6 +195,8 @@ def resolve_options(
         if name not in allowed:
             raise SettingTypeError(name, value, f"no such option; {did_you_mean(name, tuple(sorted(allowed)))}")
         checked[name] = _CHECKS[name](value)
+    if allowed is STREAM_OPTIONS and checked.get("on_error") == "group":
+        raise SettingError("on_error", given["on_error"], 'a stream may have no end to raise a group at; write "raise" or "collect".')
     check_local(config.local, checked["strategy"])
     checked["priority"] = checked["priority"] or ("interactive" if allowed is RUN_OPTIONS else "batch")
     setting = "timeout_s" if "timeout_s" in checked else "item_timeout_s"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from operator import length_hint
+from time import monotonic
 from typing import Any
+
+from anyio.lowlevel import checkpoint
 
 from .changes import Changes
 from .options import CallOptions
@@ -13,6 +17,8 @@ from .sensing.size import size_up
 from .strategies.base import Outcomes
 
 WINDOW_CHUNKS = 4  # the window of a stream, in chunks for each lane: one executes, one waits, two are with the consumer
+_TURN_S = 0.001  # a consumer that never waits gives way to other tasks after so long
+_MOST_PORTION = 64  # of results between two looks at the clock
 MOST_ITEMS = 4096  # of a chunk in a stream: of items of 2 µs it takes 8 ms, and a window of these stays small
 
 
@@ -51,6 +57,9 @@ class Outbox:
         self._ordered, self._raises, self._window = options.ordered, options.on_error == "raise", options.window
         self._limit_bytes, self._payload_bytes, self._stop = limit_bytes, payload_bytes, stop
         self._size = 0  # of `batch`
+        self._first, self._offset, self._portion = 0, 0, 1
+        self._values: list[Any] = []  # from which batches are taken, the next from `_offset` on; `_first` is the first one's index
+        self._gives_way_at = math.inf
         self._n_before = 0  # results that went out before `batch`
         self._is_asking = True  # whether the consumer waits for the next one, so that it is done with the last
         self._ready: deque[tuple[int, list[Any]]] = deque()
@@ -107,7 +116,9 @@ class Outbox:
         if self._has_failed or self._is_over:
             return 0  # what is taken already may come before the failure; nothing else is wanted
         size = min(size, self.most_at_once(n_lanes))
-        window = WINDOW_CHUNKS * n_lanes * size if self._window is None else self._window
+        window = usual = WINDOW_CHUNKS * n_lanes * size
+        if self._window is not None:
+            window = self._window if n_taken else min(self._window, usual)  # nothing is known of the first ones, nor their bytes
         n_open = n_taken - self.n_given
         room = self._room_by_bytes(n_open, window - n_open)
         return room if room >= min(size, max(1, window // 4)) or not n_open else 0
@@ -145,9 +156,27 @@ class Outbox:
             Exception: What it has ended with; once.
         """
         self._is_asking = True
-        if length_hint(self.batch):
-            self._is_asking = False
-            return True
+        await self._give_way()
+        if not length_hint(self.batch):
+            if self._offset >= len(self._values) and not await self._has_next():
+                return False
+            values = self._values[self._offset : self._offset + self._portion]
+            self._n_before += self._size
+            self.start, self._size, self.batch = self._first + self._offset, len(values), iter(values)
+            self._offset += self._size
+        self._is_asking = False
+        return True
+
+    async def _give_way(self) -> None:
+        """Let other tasks have their turn, if the consumer has not waited for a while; take portions that suit its pace."""
+        is_slow = monotonic() > self._gives_way_at
+        self._portion = max(1, self._portion // 2) if is_slow else min(2 * self._portion, _MOST_PORTION)
+        if is_slow:
+            await checkpoint()
+        self._gives_way_at = monotonic() + _TURN_S
+
+    async def _has_next(self) -> bool:
+        """Wait for more results; False when there are none any more."""
         self.room_made()
         while not self._ready:
             if self._is_over:
@@ -156,10 +185,7 @@ class Outbox:
                     raise error
                 return False
             await self._news.wait()
-        self._n_before += self._size
-        self.start, values = self._ready.popleft()
-        self._size, self.batch = len(values), iter(values)
-        self._is_asking = False
+        (self._first, self._values), self._offset = self._ready.popleft(), 0
         return True
 
 

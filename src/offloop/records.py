@@ -88,7 +88,7 @@ class Records:
         self.tally = Tally()
         self._capped = capped
         self._whole: set[Whole] = set()
-        self._parts: set[int] = set()  # ids of runs that are part of another call
+        self._parts: set[int] = set()  # ids of runs, and of what is admitted as a whole, that are part of another call
         _books.add(self)
 
     # --- who is admitted ---------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class Records:
     @property
     def n_pending(self) -> int:
         """Calls that wait or execute; what they do themselves doesn't count."""
-        return len(self.runs) - len(self._parts) + len(self._whole)
+        return len(self.runs) + len(self._whole) - len(self._parts)
 
     def knock(self, fn: Any, label: str | None) -> None:
         """Refuse what is not admitted, or one call too many, before anything is done for it.
@@ -160,8 +160,10 @@ class Records:
             SessionClosedError: As for `check_open`.
             Overloaded: It is one too many.
         """
-        outer = _within.get()
+        outer, is_part = _within.get(), self._is_needed
         self._let_in(whole, lambda: self._whole.add(whole))
+        if is_part:
+            self._parts.add(id(whole))
         _within.set(whole)
         try:
             yield
@@ -169,6 +171,7 @@ class Records:
             _within.set(outer)  # not by a token: a run whose event loop was closed ends in another context
             with self.changed.lock:
                 self._whole.discard(whole)
+                self._parts.discard(id(whole))
             self.changed.notify_all()
 
     # --- what is under way -------------------------------------------------------------------------------------------

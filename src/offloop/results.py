@@ -43,9 +43,9 @@ class Collected:
     """A sink that has room for everything, and gives it all back at the end."""
 
     keeps = False
-    room_made: Callable[[], None]  # never: there always is
 
     def __init__(self) -> None:
+        self.room_made: Callable[[], None] = lambda: None  # never called: there always is room
         self._values: list[Any] = []
         self._failures: dict[int, Exception] = {}
 

@@ -249,7 +249,9 @@ class ParallelSession(Lifetime):
         shares = self._outgoing.shares
         items = source_of(source, shares.holds if shares.has_any else None)
         steering = self._steering(fn, items.peek(), replace(plan.options, on_error="collect"))
-        outbox = Outbox(plan.options, self._outgoing.most, steering.payload_bytes, steering.stop)
+        outbox = Outbox(
+            plan.options, self._outgoing.most, lambda: max(steering.payload_bytes(), items.item_bytes), steering.stop
+        )
         run = StreamRun(steering, plan.job or self._job(fn, fn, plan.options), items, outbox, self._records)
         return Stream(run, Results(outbox, run))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
@@ -18,12 +18,14 @@ from .alongside import Alongside
 from .changes import Changes
 from .deciding.chunking import PROBE_ITEMS
 from .encoding import ThreadCall, in_thread
+from .sensing.size import size_up
 from .snapshots import IMMUTABLE, Snapshots, TooLarge
 
 _PULL_S = 0.010  # a blocking iterator is read for so long before what it gave is sent on
 _PULL_ITEMS = 1024
 _READ_S = 0.001  # an async iterable that never waits gives way after so long
 
+_RECENT = 4  # so many of the items that were looked at last tell what one brings
 _COPY_BYTES = 1 << 20  # more than this is copied in a thread: about 0.5 ms
 
 _DICT: dict[Any, Any] = {}
@@ -40,10 +42,12 @@ class Source(Protocol):
         unit: How much to take at a time while its cost isn't known.
         probe: How much to begin with, where it is executed one by one until it has taken long enough.
         failure: What it raised as it was read; no item comes after that.
+        item_bytes: About how many bytes an item brings, by those that were read last; 0 where that was looked at before.
     """
 
     unit: int
     probe: int
+    item_bytes: float
     failure: Exception | None
 
     @property
@@ -124,6 +128,7 @@ class _OneByOne:
 
     unit = 1
     probe = PROBE_ITEMS
+    item_bytes = 0.0
     failure: Exception | None = None
 
     def reading(self) -> AbstractAsyncContextManager[None]:
@@ -227,6 +232,11 @@ class _BufferedSource(_OneByOne):
     def peek(self) -> Sequence[Any]:
         return [self._buffer[0]] if self._buffer else []
 
+    def _weigh_last(self) -> None:
+        """Learn from the item that was read last what one brings."""
+        n_bytes = size_up(self._buffer[-1]).n_bytes
+        self.item_bytes += (n_bytes - self.item_bytes) / (_RECENT if self.item_bytes else 1)
+
     def take(self, count: int) -> Sequence[Any]:
         items = [self._buffer.popleft() for _ in range(min(count, len(self._buffer)))]
         self._taken += len(items)
@@ -248,6 +258,8 @@ class _IteratorSource(_BufferedSource):
         await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
         batch, self.is_read, self.failure = call.result.pop()
         self._buffer.extend(batch)
+        if batch:
+            self._weigh_last()
 
     def _read(self, count: int) -> tuple[list[Any], bool, Exception | None]:
         with self._in_use:
@@ -298,6 +310,8 @@ class _IteratorSource(_BufferedSource):
 class _AsyncSource(_BufferedSource):
     """An async iterable; one task opens it, reads it and closes it, since there may be cancel scopes and task groups in it."""
 
+    failure: Exception | None
+
     def __init__(self, items: AsyncIterable[Any], is_shared: Callable[[object], bool] | None) -> None:
         super().__init__(None, is_shared)
         self._items = items
@@ -313,36 +327,62 @@ class _AsyncSource(_BufferedSource):
         await self._news.wait()
 
     async def _read(self) -> None:
-        try:
-            iterator: Any = aiter(self._items)
+        with anyio.CancelScope() as scope:  # around the iterator's own scopes: what is entered first is left last
             try:
-                await self._read_from(iterator)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
-                        pass
-        except Exception as error:
-            self.failure = error
+                iterator: Any = aiter(self._items)
+                try:
+                    await self._read_from(iterator, scope)
+                finally:
+                    scope.shield = True
+                    if hasattr(iterator, "aclose"):
+                        await iterator.aclose()
+            except Exception as error:
+                self.failure = error
         self.is_read = True
         self._news.notify()
 
-    async def _read_from(self, iterator: AsyncIterator[Any]) -> None:
+    async def _read_from(self, iterator: AsyncIterator[Any], scope: anyio.CancelScope) -> None:
         gives_way_at = 0.0
         while True:
-            while not self._n_wanted:
-                await self._demand.wait()
-                gives_way_at = monotonic() + _READ_S
             try:
-                item = await anext(iterator)
+                is_first = not self._n_wanted or monotonic() > gives_way_at
+                if not is_first:
+                    item = await anext(iterator)
+                else:
+                    item = await self._next_wanted(iterator, scope)
+                    gives_way_at = monotonic() + _READ_S
             except StopAsyncIteration:
                 return
             try:
                 snapshot = self._snapshots.of(item, _COPY_BYTES)
             except TooLarge:
-                snapshot = await in_thread(self._snapshots.of, item)
+                snapshot = await self._copied(item)
             self._buffer.append(snapshot)
+            if is_first:
+                self._weigh_last()
             self._n_wanted -= 1
             self._news.notify()
-            if monotonic() > gives_way_at:
-                await checkpoint()
-                gives_way_at = monotonic() + _READ_S
+
+    async def _copied(self, item: Any) -> Any:
+        """Return a snapshot that takes a while; not cancelled, since the iterator is not to be left here: see `_next_wanted`."""
+        with anyio.CancelScope(shield=True):
+            return await in_thread(self._snapshots.of, item)
+
+    async def _next_wanted(self, iterator: Any, scope: anyio.CancelScope) -> Any:
+        """Give way, wait until another item is wanted, and return it.
+
+        Meanwhile a generator stands at its ``yield``. A cancellation that comes then may be one of its own scopes', so it is
+        raised there: they see it, and are left in order. What it does at its end isn't cancelled.
+        """
+        try:
+            await checkpoint()
+            while not self._n_wanted:
+                await self._demand.wait()
+        except anyio.get_cancelled_exc_class() as cancelled:
+            if not hasattr(iterator, "athrow"):
+                raise
+            scope.shield = True
+            item = await iterator.athrow(cancelled)
+            scope.shield = False  # it goes on
+            return item
+        return await anext(iterator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import monotonic
 from typing import Any, Protocol
 
@@ -65,6 +66,7 @@ class Steering:
         self._decision: Decision
         self._encoder: Encoder
         self._place: Place
+        self._expected_s = 0.0  # for so long it is to wait for a lane
         self._executor: Executor | None = None
         self._stopped: Exception | None = None
         self._n_moves = 0
@@ -116,7 +118,8 @@ class Steering:
         """
         options, backend, records = self._known.options, self._backend(), self._records
         flow = self._flow if options.label is None else options.label
-        self._place = records.admission.place(self, options, backend, flow, cost_s, records.n_pending)
+        self._expected_s = records.admission.wait_s(backend, options)
+        self._place = records.admission.place(self, options, flow, cost_s, self._expected_s, records.n_pending)
         records.begun(self)
 
     async def _too_late(self) -> Exception:
@@ -124,9 +127,10 @@ class Steering:
         limit_s, waited_s = self._known.options.max_wait_s, monotonic() - self._begun
         admission, pending = self._records.admission, self._records.n_pending - 1
         if limit_s is not None and waited_s >= limit_s:
+            admission.waited(self._expected_s, waited_s)
             return admission.refuse(self, "max_wait_s", pending, limit_s)
         left_s = anyio.current_effective_deadline() - anyio.current_time()
-        if left_s < _CANCELLED_S:
+        if left_s < (math.inf if self._place.is_cancelled else _CANCELLED_S):
             await anyio.sleep(max(0.0, left_s) + _CANCELLED_S)
         return admission.refuse(self, "deadline", pending, waited_s)
 
@@ -191,5 +195,6 @@ class Steering:
             learn = known.cost.slowed if decision.strategy is Strategy.THREADS else known.cost.ran
             learn(tally.busy_s / max(1, tally.executed))
             known.cost.current = decision.strategy
+            known.function.item_s = known.cost.item_s or known.function.item_s
         self._planner.learn(decision)
         self._records.ended(self, decision, known.options, wall_s)

@@ -19,7 +19,7 @@ import pytest
 
 import offloop
 import workloads as w
-from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS
+from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, STREAM_OPTIONS
 from offloop.sensing.environment import VARIABLES
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +35,9 @@ BAD: dict[str, list[Any]] = {
     "max_items_per_worker": _COUNTS,
     "worker_max_rss_bytes": _COUNTS,
     "max_in_flight_bytes": _COUNTS,
+    "max_pending": _COUNTS,
+    "max_pending_bytes": _COUNTS,
+    "window": _COUNTS,
     "item_bytes": [value for value in _COUNTS if value != 0 or type(value) is not int],
     "retries": [None, *(value for value in _COUNTS if value != 0 or type(value) is not int)],
     "seed": [value for value in _COUNTS if value != 0 or type(value) is not int],
@@ -43,6 +46,7 @@ BAD: dict[str, list[Any]] = {
     "item_cost_s": [0, 0.0, *_SECONDS],
     "idle_timeout_s": [None, 0, *_SECONDS],
     "grace_s": [None, *_SECONDS],
+    "max_wait_s": _SECONDS,
 }
 SETTINGS = {field.name for field in fields(offloop.ParallelConfig)}
 
@@ -73,9 +77,9 @@ def named(name: str, value: object) -> str:
 
 def test_every_number_is_tried() -> None:
     """There is no setting and no option that takes a number and is not in the table."""
-    words = {"strategy", "local", "transport", "on_error", "combine", "label", "thread_safe"}
+    words = {"strategy", "local", "transport", "on_error", "combine", "label", "thread_safe", "ordered", "priority"}
     others = {"worker_init", "worker_init_args", "min_speedup", "worker_nice"}
-    assert {*BAD, *words, *others} == SETTINGS | RUN_OPTIONS | MAP_OPTIONS | BATCH_OPTIONS
+    assert {*BAD, *words, *others} == SETTINGS | RUN_OPTIONS | STREAM_OPTIONS | BATCH_OPTIONS
 
 
 @pytest.mark.fault(43, 55, 56)
@@ -88,6 +92,7 @@ async def test_a_number_that_cannot_work(session: offloop.ParallelSession, name:
         (RUN_OPTIONS, partial(session.run, w.double, 1)),
         (MAP_OPTIONS, partial(session.run_parallel, w.double, Untouched())),
         (MAP_OPTIONS, partial(offloop.run_parallel, w.double, Untouched())),
+        (STREAM_OPTIONS, partial(session.stream, w.double, Untouched())),
         (BATCH_OPTIONS, partial(session.run_batches, w.double, Untouched())),
     ]
     for value in BAD[name]:
@@ -131,6 +136,8 @@ GOOD: list[dict[str, Any]] = [
     {"item_timeout_s": np.float64(30)},
     {"item_timeout_s": Decimal(30)},
     {"label": "\0" * 10_000},
+    {"max_wait_s": 1e300},
+    {"priority": "Interactive"},
 ]
 
 
@@ -147,7 +154,8 @@ async def test_extremes_work(session: offloop.ParallelSession, options: dict[str
 @pytest.mark.fault(43, 55)
 @pytest.mark.parametrize(
     "settings",
-    [{"idle_timeout_s": 1e300}, {"workers": 10**30}, {"worker_nice": 10**30}, {"min_speedup": 1e300}, {"max_in_flight_bytes": 1}],
+    [{"idle_timeout_s": 1e300}, {"workers": 10**30}, {"worker_nice": 10**30}, {"min_speedup": 1e300}, {"max_in_flight_bytes": 1}, {"max_pending": 10**30},
+     {"max_pending": 1}, {"max_pending_bytes": 1}, {"max_wait_s": 1e300}],
     ids=repr,
 )
 @pytest.mark.filterwarnings("ignore")
@@ -221,6 +229,9 @@ async def test_texts_are_never_evaluated(
     for name in sorted(MAP_OPTIONS - {"label"}):
         with pytest.raises(offloop.SettingError):
             await session.run_parallel(w.double, Untouched(), **{name: CODE})  # type: ignore[misc]
+    for name in sorted(STREAM_OPTIONS - {"label"}):
+        with pytest.raises(offloop.SettingError):
+            session.stream(w.double, Untouched(), **{name: CODE})  # type: ignore[misc]
     for name in sorted(BATCH_OPTIONS - {"label"}):
         with pytest.raises(offloop.SettingError):
             await session.run_batches(w.double, Untouched(), **{name: CODE})  # type: ignore[misc]

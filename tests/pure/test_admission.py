@@ -48,12 +48,14 @@ def place(
     max_wait_s: float | None = None,
     priority: Priority = "interactive",
     flow: object = None,
+    cost_s: float = 0.001,
     session: Admission | None = None,
 ) -> Place:
     """Return the place of a call in line for a backend."""
     options = CallOptions(strategy=Strategy.AUTO, max_wait_s=max_wait_s, priority=priority)
     lanes: Any = backend
-    return (session or made(backend)).place(FakeCaller(), options, lanes, flow, 0.02, 3)
+    session = session or made(backend)
+    return session.place(FakeCaller(), options, flow, cost_s, session.wait_s(lanes, options), 3)
 
 
 @pytest.fixture
@@ -80,15 +82,16 @@ def test_limits_are_the_settings(settings: dict[str, int]) -> None:
 
 @pytest.mark.anyio
 async def test_who_need_not_wait_has_an_ordinary_place(anyio_backend: object) -> None:
-    """A single call without a label or a limit has the place of all of them, made once."""
+    """A cheap single call without a label or a limit has the place of all of them, made once."""
     assert place(FakeBackend()) is place(FakeBackend(1.0, 1.0)) is ORDINARY
 
 
 @pytest.mark.anyio
 async def test_who_has_a_share_of_their_own_has_a_place_of_their_own(anyio_backend: object) -> None:
-    """A label, and being one of many, make a place differ."""
-    assert place(FakeBackend(), flow="label") == Place("label", 0.02, True, math.inf)
-    assert place(FakeBackend(), priority="batch") == Place(None, 0.02, False, math.inf)
+    """A label, a cost and being one of many make a place differ."""
+    assert place(FakeBackend(), flow="label") == Place("label", 0.001, True, math.inf)
+    assert place(FakeBackend(), cost_s=0.02) == Place(None, 0.02, True, math.inf)
+    assert place(FakeBackend(), priority="batch") == Place(None, 0.001, False, math.inf)
 
 
 @pytest.mark.anyio
@@ -152,6 +155,40 @@ async def test_the_nearest_of_both_limits_holds(anyio_backend: object, clock: li
         assert place(backend, max_wait_s=2.0).until == 1002.0
     with anyio.fail_after(20):
         assert place(backend, max_wait_s=600.0).until == pytest.approx(1020.0, abs=1.0)
+
+
+@pytest.mark.anyio
+async def test_no_lane_is_given_that_would_come_too_late(anyio_backend: object, clock: list[float]) -> None:
+    """A call that takes 3 s must begin 3 s before its caller's deadline; one whose cost is thought too high may, by half the time."""
+    backend = FakeBackend(1.0, 1.0)
+    with anyio.fail_after(60):
+        assert place(backend, cost_s=3.0).until == pytest.approx(1057.0, abs=1.0)
+        assert place(backend, cost_s=500.0).until == pytest.approx(1030.0, abs=1.0)
+
+
+@pytest.mark.anyio
+async def test_who_is_cancelled_need_not_be_told(anyio_backend: object) -> None:
+    """A timer is for those alone who are to be refused: where there are no limits the caller's own scope ends the waiting."""
+    with anyio.fail_after(60):
+        assert place(FakeBackend(1.0, 1.0)).is_cancelled
+        assert not place(FakeBackend(1.0, 1.0), session=made(max_pending=9)).is_cancelled
+        assert not place(FakeBackend(1.0, 1.0), max_wait_s=9.0).is_cancelled
+
+
+def test_estimates_follow_how_long_calls_have_waited() -> None:
+    """Where calls wait twice as long as their costs say, so will the next; a single odd one changes little, and short waits nothing."""
+    session = made()
+    lanes: Any = FakeBackend(4.0, 4.0)
+    options = CallOptions(strategy=Strategy.AUTO, priority="interactive")
+    assert session.wait_s(lanes, options) == 2.0
+    session.waited(0.001, 5.0)
+    assert session.wait_s(lanes, options) == 2.0
+    session.waited(2.0, 4.0)
+    assert 2.0 < session.wait_s(lanes, options) < 2.2
+    for _call in range(200):
+        expected_s = session.wait_s(lanes, options)
+        session.waited(expected_s, 4.0)
+    assert session.wait_s(lanes, options) == pytest.approx(4.0, rel=0.05)
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------

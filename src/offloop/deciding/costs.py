@@ -188,15 +188,17 @@ class FunctionCosts:
         has_crashed: Whether a worker has died under it.
         was_remote: Whether it has run in worker processes, so that they have its module.
         import_s: About how long a worker would import for it; None where nobody has looked.
+        item_s: Seconds that an item took last, of whatever size; None if none has been executed.
     """
 
-    __slots__ = ("_by_size", "has_crashed", "import_s", "was_remote")
+    __slots__ = ("_by_size", "has_crashed", "import_s", "item_s", "was_remote")
 
     def __init__(self) -> None:
         self._by_size: OrderedDict[Hashable, Cost] = OrderedDict()
         self.has_crashed = False
         self.was_remote = False
         self.import_s: float | None = None
+        self.item_s: float | None = None
 
     def of(self, size: Hashable) -> Cost:
         """Return what inputs of this size have cost, for the caller to read and to add to."""

@@ -65,7 +65,7 @@ class Waiter:
 
     async def wait(self, timeout_s: float | None) -> None:
         """Wait to be woken, or for so long, but not beyond their time."""
-        if self.place.until < math.inf:
+        if self.place.until < math.inf and not self.place.is_cancelled:
             left_s = max(0.0, self.place.until - time.monotonic())
             timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
         if timeout_s is None:

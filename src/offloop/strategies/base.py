@@ -208,12 +208,14 @@ class Place(NamedTuple):
         cost_s: Seconds that the turn is estimated to take.
         is_interactive: Whether somebody waits for the answer, rather than for many of them.
         until: Whoever still waits then, by the monotonic clock, gets no lane.
+        is_cancelled: Whether whoever waits is cancelled about then, so that nobody need tell them that it is too late.
     """
 
     flow: Hashable = None
     cost_s: float = 0.001
     is_interactive: bool = True
     until: float = float("inf")
+    is_cancelled: bool = False
 
 
 ORDINARY = Place()  # that of a single call without a label or a limit
