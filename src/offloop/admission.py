@@ -48,7 +48,7 @@ class Admission:
 
     Args:
         config: The session's settings.
-        workers: Where most of them wait.
+        backends: Where calls wait.
 
     Attributes:
         refused: How many calls were refused.
@@ -57,11 +57,11 @@ class Admission:
         is_limited: Whether there is a limit to the number of calls or of their bytes.
     """
 
-    def __init__(self, config: ParallelConfig, workers: Backend) -> None:
+    def __init__(self, config: ParallelConfig, *backends: Backend) -> None:
         self.refused = 0
         self.most, self.most_bytes = config.max_pending, config.max_pending_bytes
         self.is_limited = self.most is not None or self.most_bytes is not None
-        self._workers = workers
+        self._backends = backends
         self._stretch = 1.0  # how much longer calls wait than their costs say: workers beside others are slower than alone
         self._lock = threading.Lock()
         self._told_at, self._n_untold = -math.inf, 0
@@ -71,8 +71,8 @@ class Admission:
     ) -> Place:
         """Return a call's place in line for the lanes of a backend, unless it would wait there for too long.
 
-        The deadline of the caller's own cancel scope goes with it: no lane is given to it that would come too late. Where there
-        are limits, it is refused at once if it can't begin in time; else its caller waits until then, as for anything else.
+        The deadline of the caller's own cancel scope goes with it: once it can't be done before that, it goes behind all others.
+        Where there are limits it is refused then, or at once if it is not to begin in time.
 
         Args:
             caller: Who asks.
@@ -87,7 +87,7 @@ class Admission:
         """
         is_interactive, limit_s = options.priority == "interactive", options.max_wait_s
         has_limits = limit_s is not None or self.is_limited
-        until, is_cancelled = math.inf, False
+        until = latest = math.inf
         if limit_s is not None:
             if wait_s > _NEARLY * limit_s:
                 raise self.refuse(caller, "max_wait_s", pending, limit_s)
@@ -96,10 +96,10 @@ class Admission:
             if has_limits and left_s > -math.inf and wait_s > _SURELY * max(0.0, left_s):
                 raise self.refuse(caller, "deadline", pending, max(0.0, left_s))
             latest = monotonic() + left_s - min(cost_s, max(0.0, left_s) / 2)  # by half: a cost that is thought too high is to be seen again
-            until, is_cancelled = min(until, latest), not has_limits
-        if until == math.inf and flow is None and is_interactive and cost_s <= ORDINARY.cost_s:
+            until = min(until, latest) if has_limits else until
+        if until == latest == math.inf and flow is None and is_interactive and cost_s <= ORDINARY.cost_s:
             return ORDINARY
-        return Place(flow, cost_s, is_interactive, until, is_cancelled)
+        return Place(flow, cost_s, is_interactive, until, latest)
 
     def wait_s(self, backend: PooledBackend[Any], options: CallOptions) -> float:
         """Return for how long a call is estimated to wait: by the work of those who go before it, and how that has gone lately."""
@@ -114,7 +114,7 @@ class Admission:
 
     def refuse(self, caller: Caller, why: str, pending: int, limit: float) -> Overloaded:
         """Count a refusal, tell of it unless one was told of just now, and return the error for the caller."""
-        retry_after_s = max(_LEAST_S, self._workers.backlog_s / max(1, self._workers.limit))
+        retry_after_s = max(_LEAST_S, *(backend.backlog_s / max(1, backend.limit) for backend in self._backends))
         with self._lock:
             self.refused += 1
             self._n_untold += 1

@@ -29,7 +29,11 @@ class Share:
         if self._backend is not None:
             self._backend.backlog_s -= self._seconds
             self._backend.interactive_s -= self._seconds * self._is_interactive
+            self._backend.n_shares -= 1
+            if not self._backend.n_shares:  # what is left then is what floats have lost
+                self._backend.backlog_s = self._backend.interactive_s = 0.0
         self._backend, self._seconds = backend, seconds
         if backend is not None:
             backend.backlog_s += seconds
             backend.interactive_s += seconds * self._is_interactive
+            backend.n_shares += 1

@@ -128,6 +128,8 @@ class Call:
                         return
                 async with backend.lease(self._options.grace_s, self._job, chunk, place=self._place) as lane:
                     self.begun = min(self.begun, monotonic())
+                    if self._place.until < math.inf:  # it has begun: after a death it waits as long as it takes
+                        self._place = self._place._replace(until=math.inf)
                     await self._follow(lane, backend)
             except (PayloadTooLarge, UnpicklableFunction, WorkerStartError) as error:
                 queue.put_back(chunk)
@@ -197,6 +199,11 @@ class Errand:
         self._grace_s, self._place = options.grace_s, place
         self._lane: Lane | None = None
         self._scope: anyio.CancelScope | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of it was executed."""
+        return bool(self.reports) or self.held is not None or self.lost is not None
 
     def stop(self, error: Exception) -> None:
         """End it with this error, from its own event loop."""

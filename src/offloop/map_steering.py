@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from functools import partial
 from time import monotonic
 from typing import Any
+
+import anyio
 
 from .accounts import Accounts
 from .calling import Errand
@@ -38,10 +41,17 @@ class MapSteering(Steering):
     """Decides for one run over the items of a source."""
 
     _moved_at = 0.0
+    _scope: anyio.CancelScope | None = None
 
     def __init__(self, planner: Planner, known: Known, venues: Venues, records: Records) -> None:
         super().__init__(planner, known, venues, records)
         self._flow = object()  # each map has a share of the lanes for itself
+
+    def stop(self, error: Exception) -> None:
+        """End the run with this error, from its own event loop; its items are stopped."""
+        super().stop(error)
+        if self._executor is None and self._scope is not None:
+            self._scope.cancel()
 
     async def execute(self, job: Job, source: Source, sink: Sink) -> None:
         """Have all items executed, where that pays best by what is known at each moment; the sink gets what becomes of them.
@@ -51,7 +61,13 @@ class MapSteering(Steering):
         """
         self._is_paced = sink.keeps
         self._decision = self.decide(source.remaining)
-        self._come_in(self._backlog_s(source.remaining))
+        try:
+            self._come_in(self._backlog_s(source.remaining))
+        except Exception:
+            if sink.keeps:  # who sends is to learn of it; a map's items may be tried again
+                async with source.reading():
+                    pass
+            raise
         try:
             async with source.reading():
                 await self._map(self._fitting(job, source), source, sink)
@@ -72,7 +88,8 @@ class MapSteering(Steering):
         chunks: list[Chunk] = []
         if (is_measured or self._decision.strategy is Strategy.SERIAL) and not self._is_timed:
             if source.n_ready == 0:
-                await source.pull(1)
+                with anyio.CancelScope() as self._scope:  # so that `stop` reaches it: a source may be silent for long
+                    await source.pull(1)
             chunks = self._first_chunks(source, sink, is_measured)
         if self._stopped is not None:
             raise self._stopped
@@ -99,7 +116,7 @@ class MapSteering(Steering):
         pace, estimated_s = self._pace, None if is_measured else self._decision.estimated_s
         fitting = first_size(pace.item_s, source.remaining, estimated_s, source.probe, pace.least)
         size = min(self._known.options.chunk_size or fitting, sink.most_at_once(1))
-        if is_measured and (room := sink.room(0, 1, source.unit)) is not None:
+        if (room := sink.room(0, 1, source.unit if is_measured else size)) is not None:
             size = min(size, room)
         if not is_measured:
             chunk = Chunk(0, source.take(size))
@@ -150,6 +167,8 @@ class MapSteering(Steering):
     ) -> None:
         """Go on where the first items have not been all, or did not just return."""
         known, stay = self._known, self._stay
+        if errand is not None and errand.has_begun:
+            self._place = self._place._replace(until=math.inf)
         queue, changes = Queue(source), Changes()
         accounts = Accounts(
             job,

@@ -75,7 +75,8 @@ class Outbox:
         """Take in what became of consecutive items."""
         if self._is_over or not outcomes.values:
             return
-        self._result_bytes += (size_up(outcomes.values[-1]).n_bytes - self._result_bytes) / 4
+        n_bytes = size_up(outcomes.values[-1]).n_bytes
+        self._result_bytes += (n_bytes - self._result_bytes) / (4 if self._result_bytes else 1)
         self._has_failed |= self._raises and bool(outcomes.failures)
         if not self._ordered:
             self._let_out(outcomes)
@@ -157,15 +158,33 @@ class Outbox:
         """
         self._is_asking = True
         await self._give_way()
-        if not length_hint(self.batch):
-            if self._offset >= len(self._values) and not await self._has_next():
-                return False
-            values = self._values[self._offset : self._offset + self._portion]
-            self._n_before += self._size
-            self.start, self._size, self.batch = self._first + self._offset, len(values), iter(values)
-            self._offset += self._size
+        while not length_hint(self.batch):
+            if self._offset < len(self._values):
+                self._cut()
+            elif self._ready:
+                (self._first, self._values), self._offset = self._ready.popleft(), 0
+                self.room_made()
+            elif self._is_over:
+                return self._is_end()
+            else:
+                self.room_made()
+                await self._news.wait()
         self._is_asking = False
         return True
+
+    def _cut(self) -> None:
+        """Make the next portion of what there is the batch."""
+        values = self._values[self._offset : self._offset + self._portion]
+        self._n_before += self._size
+        self.start, self._size, self.batch = self._first + self._offset, len(values), iter(values)
+        self._offset += self._size
+
+    def _is_end(self) -> bool:
+        """Return that there is nothing more; what the stream has ended with is raised instead, once."""
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return False
 
     async def _give_way(self) -> None:
         """Let other tasks have their turn, if the consumer has not waited for a while; take portions that suit its pace."""
@@ -174,19 +193,6 @@ class Outbox:
         if is_slow:
             await checkpoint()
         self._gives_way_at = monotonic() + _TURN_S
-
-    async def _has_next(self) -> bool:
-        """Wait for more results; False when there are none any more."""
-        self.room_made()
-        while not self._ready:
-            if self._is_over:
-                error, self.error = self.error, None
-                if error is not None:
-                    raise error
-                return False
-            await self._news.wait()
-        (self._first, self._values), self._offset = self._ready.popleft(), 0
-        return True
 
 
 def nobody() -> None:

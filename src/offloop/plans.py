@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
@@ -53,6 +54,10 @@ class Plans:
             AsyncFunctionError: fn is async.
             SettingError: An option's value can't work.
         """
+        label = given.get("label")
+        if isinstance(label, str):  # it may be another one for each call
+            unnamed = self.of(fn, {name: value for name, value in given.items() if name != "label"}, allowed)
+            return unnamed._replace(options=replace(unnamed.options, label=label))
         key = (fn, allowed, *given.items())
         try:
             plan = self._plans.get(key) if type(fn) in _NAMED else None

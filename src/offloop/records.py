@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from anyio.lowlevel import current_token
 
 from .admission import Admission, Caller
+from .entrance import entrance
 from .errors import SessionClosedError
 from .events import WorkersCapped
 from .forking import in_forked_child
@@ -87,7 +88,8 @@ class Records:
         self.runs: dict[int, tuple[weakref.ref[Stoppable], Any]] = {}
         self.tally = Tally()
         self._capped = capped
-        self._whole: set[Whole] = set()
+        self._whole: dict[Whole, Any] = {}  # with their event loops
+        self._knocking: set[object] = set()  # those who wait to come in
         self._parts: set[int] = set()  # ids of runs, and of what is admitted as a whole, that are part of another call
         _books.add(self)
 
@@ -110,9 +112,9 @@ class Records:
     @property
     def n_pending(self) -> int:
         """Calls that wait or execute; what they do themselves doesn't count."""
-        return len(self.runs) + len(self._whole) - len(self._parts)
+        return len(self.runs) + len(self._whole) + len(self._knocking) - len(self._parts)
 
-    def knock(self, fn: Any, label: str | None) -> None:
+    def check_room(self, fn: Any, label: str | None) -> None:
         """Refuse what is not admitted, or one call too many, before anything is done for it.
 
         Args:
@@ -127,6 +129,17 @@ class Records:
         most = self.admission.most
         if most is not None and self.n_pending >= most and not self._is_needed:
             raise self.admission.refuse(Whole(function_name(fn), label), "max_pending", self.n_pending, most)
+
+    async def knock(self, fn: Any, label: str | None) -> None:
+        """Refuse as `check_room` does; where many come at once, wait for a turn of the event loop."""
+        self.check_room(fn, label)
+        if entrance.is_crowded():
+            here = object()
+            self._knocking.add(here)
+            try:
+                await entrance.wait()
+            finally:
+                self._knocking.discard(here)
 
     def _exceeded(self, caller: Caller) -> tuple[str, float] | None:
         """Return the limit that one more call would exceed, by its name, if there is one.
@@ -161,7 +174,8 @@ class Records:
             Overloaded: It is one too many.
         """
         outer, is_part = _within.get(), self._is_needed
-        self._let_in(whole, lambda: self._whole.add(whole))
+        loop = current_token().native_token
+        self._let_in(whole, lambda: self._whole.__setitem__(whole, loop))
         if is_part:
             self._parts.add(id(whole))
         _within.set(whole)
@@ -170,7 +184,7 @@ class Records:
         finally:
             _within.set(outer)  # not by a token: a run whose event loop was closed ends in another context
             with self.changed.lock:
-                self._whole.discard(whole)
+                self._whole.pop(whole, None)
                 self._parts.discard(id(whole))
             self.changed.notify_all()
 
@@ -212,6 +226,10 @@ class Records:
         for key, (_, loop) in list(self.runs.items()):
             if is_closed(loop):
                 self._drop(key)
+        for whole, loop in list(self._whole.items()):
+            if is_closed(loop):
+                self._whole.pop(whole, None)
+                self._parts.discard(id(whole))
 
     def _collected(self, reference: weakref.ref[Stoppable]) -> None:
         for key, (other, _) in list(self.runs.items()):
@@ -266,6 +284,7 @@ class Records:
         self.changed = Condition()
         self.runs.clear()
         self._parts.clear()
+        self._knocking.clear()
         self._whole.clear()
 
 

@@ -81,7 +81,7 @@ class ParallelSession(Lifetime):
             Overloaded: The session has limits, and it is beyond one; nothing of it was executed.
             SessionClosedError: The session isn't open.
         """
-        self._records.knock(fn, options.get("label"))
+        await self._records.knock(fn, options.get("label"))
         plan = self._plans.of(fn, options, RUN_OPTIONS)
         job = plan.job or self._plans.job(fn, fn, Flag.STAR, plan.options)
         known = self._planner.look_at(fn, args, plan.options)
@@ -160,7 +160,7 @@ class ParallelSession(Lifetime):
             Overloaded: The session has limits, and the call is beyond one; nothing of it was executed.
             SessionClosedError: The session isn't open.
         """
-        self._records.knock(fn, options.get("label"))
+        await self._records.knock(fn, options.get("label"))
         plan = self._plans.of(fn, options, MAP_OPTIONS)
         shares = self._outgoing.shares
         source = source_of(items, shares.holds if shares.has_any else None)
@@ -242,9 +242,9 @@ class ParallelSession(Lifetime):
         Raises:
             AsyncFunctionError: fn is async.
             SessionClosedError: The session isn't open. It is raised by the iteration if that is closed meanwhile.
-            Overloaded: By the iteration: there were too many calls as it began.
+            Overloaded: There are too many calls; by the iteration, if there were as it began.
         """
-        self._records.check_open()
+        self._records.check_room(fn, options.get("label"))
         plan = self._plans.of(fn, options, STREAM_OPTIONS)
         shares = self._outgoing.shares
         items = source_of(source, shares.holds if shares.has_any else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from time import monotonic
 from typing import Any, Protocol
 
@@ -123,14 +122,14 @@ class Steering:
         records.begun(self)
 
     async def _too_late(self) -> Exception:
-        """Return the error of a call that has got no lane in time; at its caller's deadline that is cancelled instead."""
+        """Return the error of a call that has got no lane in time, unless its caller is cancelled just then."""
         limit_s, waited_s = self._known.options.max_wait_s, monotonic() - self._begun
         admission, pending = self._records.admission, self._records.n_pending - 1
         if limit_s is not None and waited_s >= limit_s:
             admission.waited(self._expected_s, waited_s)
             return admission.refuse(self, "max_wait_s", pending, limit_s)
         left_s = anyio.current_effective_deadline() - anyio.current_time()
-        if left_s < (math.inf if self._place.is_cancelled else _CANCELLED_S):
+        if left_s < _CANCELLED_S:
             await anyio.sleep(max(0.0, left_s) + _CANCELLED_S)
         return admission.refuse(self, "deadline", pending, waited_s)
 

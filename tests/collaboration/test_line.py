@@ -129,6 +129,18 @@ def test_who_is_late_has_no_turn(line: Line) -> None:
     line.serve(prompt)
 
 
+def test_who_cannot_be_done_in_time_goes_behind_all_others(line: Line) -> None:
+    """A lane goes to those who can make use of it; to the others, in their order, when nobody else waits."""
+    here, there = FakeLoop(), FakeLoop()
+    past = time.monotonic() - 1.0
+    join(line, here, Place("a", latest=past), Place("b"), Place("c", latest=past), Place("d", is_interactive=False))
+    (other,) = join(line, there, Place("e", latest=past))
+    gone = line.join(here, None, Place("f", latest=past))
+    assert served(line, here) == ["b", "d", "a", "c"]
+    line.leave(gone)
+    assert line.serve_first(there) is other
+
+
 def test_leaving_twice_is_leaving_once(line: Line) -> None:
     """Whoever was served, or has left, leaves nothing more behind by leaving, and takes nobody's place."""
     loop = FakeLoop()

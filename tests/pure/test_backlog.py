@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self.backlog_s = self.interactive_s = 0.0
+        self.n_shares = 0
 
 
 def test_a_share_is_on_one_backend_at_a_time() -> None:
@@ -41,10 +43,10 @@ def test_shares_add_up(moves: list[tuple[int, int | None, int]]) -> None:
     backends: list[Any] = [FakeBackend() for _ in range(3)]
     shares = [Share(is_interactive=number % 2 == 0) for number in range(5)]
     for share, backend, seconds in moves:
-        shares[share].move(None if backend is None else backends[backend], float(seconds))
+        shares[share].move(None if backend is None else backends[backend], seconds / 10)
         for one in backends:
-            assert one.backlog_s == sum(share.own.get(one, 0.0) for share in shares)
-            assert one.interactive_s == sum(share.own.get(one, 0.0) for share in shares[::2])
+            assert one.backlog_s == pytest.approx(sum(share.own.get(one, 0.0) for share in shares))
+            assert one.interactive_s == pytest.approx(sum(share.own.get(one, 0.0) for share in shares[::2]))
     for share in shares:
         share.move(None)
     assert [(one.backlog_s, one.interactive_s) for one in backends] == [(0.0, 0.0)] * 3

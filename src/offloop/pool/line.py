@@ -6,12 +6,15 @@ Rules:
   doesn't overtake waiters of its own flow.
 - Whoever is first of all may claim an idle lane at once; the first of another event loop may if all who are before them
   were told of it, and have not answered for `STALL_S`.
-- Whoever waits beyond their time is taken out as soon as they are first, and never served.
+- Whoever waits beyond their time is taken out as soon as they are first, and never served. Who could begin so late only that
+  they won't be done in time goes behind all others.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from ..deciding.fairness import FairQueue, Shares
@@ -19,11 +22,44 @@ from ..strategies.base import Place
 from .waiting import STALL_S, Order, Waiter
 
 
+class _Here:
+    """Those who wait on one event loop."""
+
+    def __init__(self) -> None:
+        self._queue: FairQueue[Waiter] = FairQueue()
+        self._tardy: dict[int, Waiter] = {}  # by ticket
+
+    def __bool__(self) -> bool:
+        return bool(self._queue or self._tardy)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        return chain(self._queue, self._tardy.values())
+
+    def add(self, waiter: Waiter) -> None:
+        """Add somebody."""
+        self._queue.add(waiter.flow, waiter.ticket, waiter)
+
+    def remove(self, waiter: Waiter) -> bool:
+        """Remove somebody; False if they are not here."""
+        if waiter.is_tardy:
+            return self._tardy.pop(waiter.ticket, None) is not None
+        return self._queue.remove(waiter.flow, waiter.ticket)
+
+    def first(self) -> Waiter | None:
+        """Return who is next of those here."""
+        now = time.monotonic()
+        while (head := self._queue.first()) is not None and head.place.latest <= now:
+            self._queue.remove(head.flow, head.ticket)
+            self._tardy[head.ticket] = head
+            head.is_tardy = True
+        return head if head is not None else next(iter(self._tardy.values()), None)
+
+
 class Line:
     """Waiters; whoever calls holds the pool's lock."""
 
     def __init__(self) -> None:
-        self._queues: dict[Any, FairQueue[Waiter]] = {}  # by event loop; none of them is empty
+        self._queues: dict[Any, _Here] = {}  # by event loop; none of them is empty
         self._shares = Shares()
         self._length = self.n_interactive = 0
         self.last_ticket = 0
@@ -43,8 +79,8 @@ class Line:
         waiter = Waiter(loop, self.last_ticket, order, place, flow)
         queue = self._queues.get(loop)
         if queue is None:
-            queue = self._queues[loop] = FairQueue()
-        queue.add(flow, waiter.ticket, waiter)
+            queue = self._queues[loop] = _Here()
+        queue.add(waiter)
         self._length += 1
         self.n_interactive += place.is_interactive
         return waiter
@@ -52,7 +88,7 @@ class Line:
     def leave(self, waiter: Waiter) -> None:
         """Wait no more."""
         queue = self._queues.get(waiter.loop)
-        if queue is None or not queue.remove(waiter.flow, waiter.ticket):
+        if queue is None or not queue.remove(waiter):
             return
         self._shares.leave(waiter.flow)
         self._length -= 1
@@ -102,6 +138,8 @@ class Line:
 
     def wake_first(self, here: Any) -> None:
         """Wake the first of each event loop. `here` is the caller's, if it runs in one."""
+        if not self._queues:
+            return
         for head in self._heads():
             if not head.wake(here):
                 self._forget(head.loop)
@@ -111,7 +149,7 @@ class Line:
         heads = [self._head(queue) for queue in list(self._queues.values())]
         return [head for head in heads if head is not None]
 
-    def _head(self, queue: FairQueue[Waiter]) -> Waiter | None:
+    def _head(self, queue: _Here) -> Waiter | None:
         """Return the first of an event loop; those before them who have waited beyond their time are told."""
         while (head := queue.first()) is not None and head.is_late():
             self.leave(head)

@@ -27,7 +27,7 @@ class Order(NamedTuple):
 class Waiter:
     """Somebody who waits for a lane, and the way to wake them from any thread."""
 
-    __slots__ = ("_event", "flow", "lane", "loop", "order", "place", "ticket", "woken_at")
+    __slots__ = ("_event", "flow", "is_tardy", "lane", "loop", "order", "place", "ticket", "woken_at")
 
     def __init__(self, loop: Any, ticket: int, order: Order | None, place: Place, flow: Flow) -> None:
         self.loop = loop
@@ -35,13 +35,14 @@ class Waiter:
         self.place = place
         self.flow = flow
         self.order = order  # what they will send first
+        self.is_tardy = False  # behind all who can be done in time
         self.lane: Any = None  # what they were granted, their order already sent
         self.woken_at: float | None = None  # when they were last told of an idle lane, if they have not looked since
         self._event = anyio.Event()
 
     def rank(self) -> Rank:
         """Return what orders the first of their flows; the lowest is next."""
-        return rank(self.flow, self.ticket)
+        return (math.inf, True, self.ticket) if self.is_tardy else rank(self.flow, self.ticket)
 
     def is_late(self) -> bool:
         """Whether they have waited beyond their time."""
@@ -65,7 +66,7 @@ class Waiter:
 
     async def wait(self, timeout_s: float | None) -> None:
         """Wait to be woken, or for so long, but not beyond their time."""
-        if self.place.until < math.inf and not self.place.is_cancelled:
+        if self.place.until < math.inf:
             left_s = max(0.0, self.place.until - time.monotonic())
             timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
         if timeout_s is None:

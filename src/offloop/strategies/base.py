@@ -208,14 +208,14 @@ class Place(NamedTuple):
         cost_s: Seconds that the turn is estimated to take.
         is_interactive: Whether somebody waits for the answer, rather than for many of them.
         until: Whoever still waits then, by the monotonic clock, gets no lane.
-        is_cancelled: Whether whoever waits is cancelled about then, so that nobody need tell them that it is too late.
+        latest: Whoever still waits then goes behind all who can be done in time: they presumably can't.
     """
 
     flow: Hashable = None
     cost_s: float = 0.001
     is_interactive: bool = True
     until: float = float("inf")
-    is_cancelled: bool = False
+    latest: float = float("inf")
 
 
 ORDINARY = Place()  # that of a single call without a label or a limit
@@ -289,12 +289,14 @@ class Backend(Protocol):
         is_remote: Whether items leave this process, so that they must be pickled.
         backlog_s: Seconds of work that calls under way are estimated to bring, waiting or executing.
         interactive_s: How much of that is interactive.
+        n_shares: How many calls bring it.
         n_spawning: Lanes whose start keeps this process busy at the moment.
     """
 
     is_remote: bool
     backlog_s: float
     interactive_s: float
+    n_shares: int
     n_spawning: int
 
     @property
