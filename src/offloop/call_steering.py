@@ -20,11 +20,15 @@ _PATIENCE_S = 0.010  # how long a call of unknown cost waits for the local threa
 class CallSteering(Steering):
     """Decides for one call."""
 
+    _cost_s: float  # what it is estimated to take
+
     async def execute(self, job: Job, args: tuple[Any, ...]) -> Any:
         """Decide on the call, have it executed, and return its value."""
         self.tally.submitted = 1
         self.n_bytes = self._known.payload_bytes
         self._decision = self.decide(1)
+        known = self._known
+        self._cost_s = known.cost.item_s or known.function.item_s or UNKNOWN_S
         self._come_in(self._cost_s)
         try:
             self._settle(self._decision)
@@ -37,11 +41,6 @@ class CallSteering(Steering):
             raise await self._too_late() from None
         finally:
             self._end()
-
-    @property
-    def _cost_s(self) -> float:
-        known = self._known
-        return known.cost.item_s or known.function.item_s or UNKNOWN_S
 
     async def _here(self, job: Job, args: tuple[Any, ...]) -> Any:
         """Execute it in the local thread, by the shortest way there is."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import anyio
-import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from .errors import PayloadTooLarge, UnpicklableFunction, UnpicklableItem
 from .outgoing import Outgoing
+from .pool.threads import call_blocking
 from .sharing import Ledger, is_frozen
 from .strategies.base import Chunk, Job
 from .wire.buffers import BUFFER_BYTES, Message, Packer, Segment, Span
@@ -25,7 +24,6 @@ from .wire.unpicklable import find_unpicklable
 R = TypeVar("R")
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("offloop_pickling")
-_no_limit: RunVar[anyio.CapacityLimiter] = RunVar("offloop_abandoned")
 _MAX_THREADS = 4  # pickling holds the GIL for most of its time, so that more would not be faster
 
 _MANY = 1024  # more items than these are small enough to be pickled together, 2 to 4 µs each less
@@ -35,15 +33,14 @@ _RECENT = 4  # a buffer that stands in one of the last messages of a run, and ag
 async def in_thread(work: Callable[..., R], *args: Any) -> R:
     """Call in a thread; when cancelled, leave it to end by itself: it touches nothing that anybody else uses."""
     try:
-        limiter, no_limit = _limiter.get(), _no_limit.get()
+        limiter = _limiter.get()
     except LookupError:
-        limiter, no_limit = anyio.CapacityLimiter(_MAX_THREADS), anyio.CapacityLimiter(math.inf)
+        limiter = anyio.CapacityLimiter(_MAX_THREADS)
         _limiter.set(limiter)
-        _no_limit.set(no_limit)
     errand = ThreadCall(work, args)
     try:
         async with limiter:  # not by the thread itself: on trio one that was left would keep its place until it ends
-            await anyio.to_thread.run_sync(errand, abandon_on_cancel=True, limiter=no_limit)
+            await call_blocking(errand, abandon_on_cancel=True)
         return errand.result.pop()
     finally:
         errand.is_wanted = False

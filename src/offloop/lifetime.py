@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import anyio
-import anyio.to_thread
 
 from .admission import Admission
 from .checks import seconds_of
@@ -24,6 +23,7 @@ from .outgoing import Outgoing
 from .planning import Planner, Venues
 from .plans import Plans
 from .pool.folder import PrivateFolder
+from .pool.threads import call_blocking
 from .pool.waiting import poster
 from .records import Records
 from .sensing.environment import sense_environment
@@ -31,6 +31,7 @@ from .sensing.host import sense_host, worker_environment
 from .sensing.system import this_system
 from .settings import ParallelConfig, Settings, SettingSource, session_settings
 from .strategies.processes import processes
+from .strategies.serial import local_thread
 from .strategies.threads import threads
 from .telemetry import emit
 from .wire.storage import Storage
@@ -67,7 +68,7 @@ class Lifetime:
         self._plans = Plans(self.config, self._is_consent, LocalInitializer(self.config))
         asked = self.config.workers or 0
         capped = WorkersCapped(workers_asked=asked, usable_cores=host.cores) if asked > host.cores else None
-        self._records = Records(Admission(self.config, self._processes), capped)
+        self._records = Records(Admission(self.config, self._processes, self._threads, local_thread()), capped)
         self._is_closing = self._is_gone = False
         self._has_stopped = False  # anything, by closing
 
@@ -133,7 +134,7 @@ class Lifetime:
             await self._records.changed.wait_for(lambda: not self._records.runs)
         await self._processes.aclose()
         await self._threads.aclose()
-        await anyio.to_thread.run_sync(self._outgoing.close)
+        await call_blocking(self._outgoing.close)
         if self._folder is not None:
             self._folder.close()
 
@@ -253,7 +254,7 @@ class Lifetime:
             if not lane.worker.is_alive and pool.retire_if_idle(lane):  # else it would be found dead by who leases it
                 lane.kill()
                 lane.close()
-                await anyio.to_thread.run_sync(lane.worker.join)
+                await call_blocking(lane.worker.join)
         await pool.grow_to(limit if workers is None else min(workers, limit))
 
     def statistics(self) -> SessionStatistics:

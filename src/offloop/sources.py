@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
 
 import anyio
-import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
 from .alongside import Alongside
 from .changes import Changes
 from .deciding.chunking import PROBE_ITEMS
 from .encoding import ThreadCall, in_thread
+from .pool.shielding import shielded
+from .pool.threads import call_blocking
 from .sensing.size import size_up
 from .snapshots import IMMUTABLE, Snapshots, TooLarge
 
@@ -255,19 +258,19 @@ class _IteratorSource(_BufferedSource):
 
     async def pull(self, count: int) -> None:
         call = ThreadCall(self._read, (min(count, _PULL_ITEMS),))
-        await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+        await call_blocking(call, abandon_on_cancel=True)
         batch, self.is_read, self.failure = call.result.pop()
         self._buffer.extend(batch)
         if batch:
             self._weigh_last()
 
     def _read(self, count: int) -> tuple[list[Any], bool, Exception | None]:
-        with self._in_use:
-            try:
+        try:
+            with self._in_use:
                 return self._read_on(count)
-            finally:
-                if self._is_closing:  # `aclose` could not, while this was reading
-                    self._close()
+        finally:  # looked at only now: who leaves meanwhile finds it free, or has said before that it is to be closed
+            if self._is_closing:
+                self._close_if_free()
 
     def _read_on(self, count: int) -> tuple[list[Any], bool, Exception | None]:
         """Return what could be read, whether that was all, and what the iterable raised behind it."""
@@ -291,8 +294,7 @@ class _IteratorSource(_BufferedSource):
         finally:
             self._is_closing = True
             if hasattr(self._iterator, "send"):  # a generator: its finally blocks are the user's code
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._close_if_free)
+                await shielded(partial(call_blocking, self._close_if_free))
 
     def _close_if_free(self) -> None:
         if self._in_use.acquire(blocking=False):
@@ -332,6 +334,11 @@ class _AsyncSource(_BufferedSource):
                 iterator: Any = aiter(self._items)
                 try:
                     await self._read_from(iterator, scope)
+                except anyio.get_cancelled_exc_class() as cancelled:
+                    scope.shield = False
+                    if anyio.current_effective_deadline() == -math.inf:  # by leaving
+                        raise
+                    raise RuntimeError("the source was cancelled from within") from cancelled
                 finally:
                     scope.shield = True
                     if hasattr(iterator, "aclose"):

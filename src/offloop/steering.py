@@ -117,7 +117,8 @@ class Steering:
         """
         options, backend, records = self._known.options, self._backend(), self._records
         flow = self._flow if options.label is None else options.label
-        self._expected_s = records.admission.wait_s(backend, options)
+        if backend.backlog_s:
+            self._expected_s = records.admission.wait_s(backend, options)
         self._place = records.admission.place(self, options, flow, cost_s, self._expected_s, records.n_pending)
         records.begun(self)
 
@@ -192,8 +193,8 @@ class Steering:
                 is_warm = not decision.start_cost_s
                 known.cost.took(decision.strategy, decision.estimated_s, wall_s, is_warm=is_warm)
             learn = known.cost.slowed if decision.strategy is Strategy.THREADS else known.cost.ran
-            learn(tally.busy_s / max(1, tally.executed))
-            known.cost.current = decision.strategy
-            known.function.item_s = known.cost.item_s or known.function.item_s
+            item_s = tally.busy_s / max(1, tally.executed)
+            learn(item_s)
+            known.cost.current, known.function.item_s = decision.strategy, item_s
         self._planner.learn(decision)
         self._records.ended(self, decision, known.options, wall_s)

@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import SettingTypeError
@@ -26,6 +26,8 @@ from .worker.context import Context, bound, plain_fields
 from .worker.task import in_worker
 
 Sink = Callable[[Event], object]
+
+_METHODS = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
 _log = logging.getLogger("offloop")
 
@@ -79,9 +81,9 @@ def add_sink(sink: Sink) -> Callable[[], None]:
 def use_default_sink(enabled: bool) -> None:
     """Switch the logs on, as they are at first, or off.
 
-    They are structlog's logger ``offloop`` where the application has configured structlog, for every event; else the
-    standard library's logger ``offloop``, for those of level warning and above. Switched off, events go to the sinks
-    of `add_sink` alone.
+    They are structlog's logger ``offloop`` where the application has configured structlog, for every event; else, or where
+    its loggers are async, the standard library's logger ``offloop``, for those of level warning and above. Switched off,
+    events go to the sinks of `add_sink` alone.
 
     Args:
         enabled: Whether events are logged.
@@ -150,13 +152,28 @@ def _structlog_is_configured() -> bool:
     return not (in_worker() and is_structlog_captured())
 
 
+def log_by_structlog(names: tuple[str, ...], level: int, event: str, fields: Mapping[str, Any]) -> bool:
+    """Log an event by the application's structlog; False of a logger that is async, by which nothing was logged.
+
+    By the method that is named for the level: all classes of loggers have these, but not all of them ``log``.
+    """
+    import structlog
+
+    method = _METHODS[level]
+    if inspect.iscoroutinefunction(getattr(structlog.get_config()["wrapper_class"], method, None)):
+        return False  # nor could such a logger be made outside of asyncio's event loop
+    outcome = getattr(structlog.get_logger(*names), method)(event, **fields)
+    if inspect.iscoroutine(outcome):
+        outcome.close()  # nobody could await it here
+        return False
+    return True
+
+
 def _write_log(event: Event) -> None:
     fields = event.as_dict()
-    if _structlog_is_configured():
-        import structlog
-
-        structlog.get_logger("offloop").log(event.level, event.event, **fields)
-    elif isinstance(event, WorkerOutput):
+    if _structlog_is_configured() and log_by_structlog(("offloop",), event.level, event.event, fields):
+        return
+    if isinstance(event, WorkerOutput):
         _print(event)
     elif event.level >= logging.WARNING:
         _log.log(event.level, "%s %s", event.event, " ".join(f"{name}={value!r}" for name, value in fields.items()))

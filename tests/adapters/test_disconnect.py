@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -77,7 +78,53 @@ async def test_an_endpoint_is_cancelled(anyio_backend: object, inside: tuple[Mid
             exchange.gone.set()
     assert stuck.was_stopped
     assert stuck.body == (b"abc" if reads else None)
-    assert exchange.status is None
+    assert exchange.status == 499
+
+
+@pytest.mark.parametrize("begins", [False, True], ids=["before", "within"])
+async def test_middleware_above_gets_a_response(anyio_backend: object, begins: bool) -> None:
+    """Middleware that expects a response from below has one to go on with, one that has begun included."""
+    stuck, statuses = Stuck(reads=False), []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one"
+        await stuck(Request({"type": "http"}))
+
+    async def endpoint(request: Request) -> Response:
+        return StreamingResponse(pieces()) if begins else await stuck(request)
+
+    async def noted(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        statuses.append(response.status_code)
+        return response
+
+    app = serving(endpoint)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=noted)
+    exchange = Exchange(app)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(exchange.run)
+            await stuck.begun.wait()
+            exchange.gone.set()
+    assert stuck.was_stopped
+    assert statuses == [200 if begins else 499]
+
+
+async def test_a_server_may_refuse_to_send_to_who_is_gone(anyio_backend: object) -> None:
+    """Where sending raises OSError once the client is gone, the app returns as quietly."""
+    stuck = Stuck(reads=False)
+
+    class Refusing(Exchange):
+        async def send(self, message: Message) -> None:
+            raise ConnectionResetError
+
+    exchange = Refusing(serving(stuck.__call__))
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(exchange.run)
+            await stuck.begun.wait()
+            exchange.gone.set()
+    assert stuck.was_stopped
 
 
 async def test_messages_arrive_as_they_came(anyio_backend: object) -> None:
@@ -270,6 +317,33 @@ async def test_exceptions_are_themselves(anyio_backend: object, kind: type[BaseE
     with pytest.raises(kind) as caught:
         await Exchange(CancelOnDisconnect(app)).run()
     assert caught.value is error
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("handles", [False, True], ids=["raised", "handled"])
+async def test_a_failing_task_group_of_asyncio_is_itself(anyio_backend: object, handles: bool) -> None:
+    """What such a group raises reaches the app's handler, or is handled by the endpoint, which then answers."""
+
+    async def fail() -> None:
+        raise KeyError
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(fail())
+        except* KeyError:
+            if not handles:
+                raise
+        return Response("answer")
+
+    async def handler(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ExceptionGroup)
+        return Response("handled")
+
+    app = serving(endpoint)
+    app.add_exception_handler(ExceptionGroup, handler)
+    exchange = await Exchange(app).run()
+    assert (exchange.status, exchange.content) == (200, b"answer" if handles else b"handled")
 
 
 async def test_an_error_of_the_server_is_for_who_receives(anyio_backend: object) -> None:

@@ -16,7 +16,7 @@ import fastapi
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -130,6 +130,20 @@ async def test_the_users_own_stay(anyio_backend: object, made: Callable[..., Sta
     async with started(app) as state:
         for path in ("/livez", "/refused"):
             assert (await get(app, path, state)).content == b"own"
+
+
+async def test_an_app_is_given_one_session(anyio_backend: object, made: Callable[..., Starlette]) -> None:
+    """A second `install`, or one beside its middleware, is refused with what to do, and changes nothing."""
+    app = made()
+    adapter.install(app, **LOCAL)
+    lifespan, n_routes = app.router.lifespan_context, len(app.routes)
+    with pytest.raises(offloop.SettingError, match="call install once"):
+        adapter.install(app, **LOCAL)
+    assert (app.router.lifespan_context, len(app.routes)) == (lifespan, n_routes)
+    by_hand = made()
+    by_hand.add_middleware(adapter.FinishRequests)
+    with pytest.raises(offloop.SettingError, match="add none by hand"):
+        adapter.install(by_hand, **LOCAL)
 
 
 # --- its settings -----------------------------------------------------------------------------------------------------
@@ -447,6 +461,30 @@ async def test_what_is_not_done_in_time_is_stopped(anyio_backend: object, tmp_pa
     assert w.lines(Path(f"{path}.stopped"))
 
 
+async def test_a_response_under_way_is_broken_off(anyio_backend: object, tmp_path: Path) -> None:
+    """At the end of drain_timeout_s a response that has begun ends as if cancelled: nothing is raised out of the app."""
+    path = f"{tmp_path}/run"
+
+    async def endpoint(request: Request) -> Response:
+        async def lines() -> AsyncIterator[str]:
+            yield "first\n"
+            yield await request.state.offloop.run(w.loop_until_cancelled, path)
+
+        return StreamingResponse(lines())
+
+    app = starlette_app(Route("/lines", endpoint))
+    adapter.install(app, drain_timeout_s=0, **LOCAL)
+    with anyio.fail_after(20):
+        async with started(app) as state:
+            exchange = Exchange(app, "/lines", state=state)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(exchange.run)
+                await w.appears(f"{path}.began")
+                state["offloop_service"].begin_draining()
+    assert (exchange.status, exchange.content) == (200, b"first\n")
+    assert w.lines(Path(f"{path}.stopped"))
+
+
 async def test_without_middleware_calls_are_finished(anyio_backend: object, tmp_path: Path) -> None:
     """With `lifespan` alone the calls under way are finished, and no others are admitted."""
     path = f"{tmp_path}/run"
@@ -490,10 +528,16 @@ async def test_a_client_that_goes_stops_its_work(anyio_backend: object, tmp_path
 
 @pytest.fixture
 def handler() -> Iterator[Callable[[Any], None]]:
-    """Sets what handles SIGTERM; what handled it before does so again in the end."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield lambda handler: signal.signal(signal.SIGTERM, handler) and None
-    signal.signal(signal.SIGTERM, before)
+    """Sets what handles SIGTERM and SIGINT; what handled them before does so again in the end."""
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+
+    def handle(handler: Any) -> None:
+        for number in signals.SIGNALS:
+            signal.signal(number, handler)
+
+    yield handle
+    for number, former in before.items():
+        signal.signal(number, former)
 
 
 class Server:
@@ -511,14 +555,16 @@ class Server:
 
 @pytest.mark.parametrize(("own", "then"), [(None, 3.2), (90, 90)])
 def test_a_server_is_told_to_stop(handler: Callable[[Any], None], own: int | None, then: float) -> None:
-    """The first signal has a server stop, with a limit if it has none; a second one is the server's own matter."""
+    """A signal has a server stop, with a limit if it has none; a SIGINT that is not the first is the server's own matter."""
     server, begun = Server(own), []
     handler(server.handle_exit)
-    with signals.Stopping(lambda: begun.append(server.should_exit), limit_s=3.2):
+    with signals.ShutdownSignals(lambda: begun.append(server.should_exit), limit_s=3.2):
         signal.raise_signal(signal.SIGTERM)
         assert (begun, server.should_exit, server.seen) == ([False], True, [])
         signal.raise_signal(signal.SIGTERM)
-    assert server.seen == [signal.SIGTERM]
+        assert server.seen == []
+        signal.raise_signal(signal.SIGINT)
+    assert server.seen == [signal.SIGINT]
     assert server.timeout_graceful_shutdown == then
     assert signal.getsignal(signal.SIGTERM) == server.handle_exit
 
@@ -527,7 +573,7 @@ def test_another_handler_is_called(handler: Callable[[Any], None]) -> None:
     """A handler that is no server's gets every signal."""
     seen: list[Any] = []
     handler(lambda number, frame: seen.append(number))
-    with signals.Stopping(lambda: seen.append("begun"), limit_s=1):
+    with signals.ShutdownSignals(lambda: seen.append("begun"), limit_s=1):
         for _ in range(2):
             signal.raise_signal(signal.SIGTERM)
     assert seen == ["begun", signal.SIGTERM] * 2
@@ -537,7 +583,7 @@ def test_another_handler_is_called(handler: Callable[[Any], None]) -> None:
 def test_no_handler_is_left_alone(handler: Callable[[Any], None], default: Any) -> None:
     """A signal that ends the process at once, or that is ignored, stays so."""
     handler(default)
-    with signals.Stopping(lambda: None, limit_s=1):
+    with signals.ShutdownSignals(lambda: None, limit_s=1):
         assert signal.getsignal(signal.SIGTERM) is default
 
 
@@ -545,7 +591,7 @@ def test_a_later_handler_stays(handler: Callable[[Any], None]) -> None:
     """Who has put a handler in place meanwhile keeps it."""
     handler(lambda number, frame: None)
     own = Server(None).handle_exit
-    with signals.Stopping(lambda: None, limit_s=1):
+    with signals.ShutdownSignals(lambda: None, limit_s=1):
         signal.signal(signal.SIGTERM, own)
     assert signal.getsignal(signal.SIGTERM) == own
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -196,6 +197,42 @@ async def test_a_storm_of_cancellations(session: offloop.ParallelSession, strate
                     tasks.start_soon(session.run_parallel, w.double, range(n * 50))
                     tasks.start_soon(session.run, w.nap, chance.random() * 0.01)
         assert await session.run(w.echo, round_number) == round_number
+
+
+async def call_once(session: offloop.ParallelSession, path: str) -> None:
+    await session.run(w.loop_until_cancelled, path)
+
+
+async def call_often(session: offloop.ParallelSession, path: str) -> None:
+    await session.run_parallel(w.loop_until_cancelled, [path] * 5)
+
+
+async def read_stream(session: offloop.ParallelSession, path: str) -> None:
+    async with session.stream(w.loop_until_cancelled, iter([path] * 5)) as results:
+        await anext(results)
+
+
+@pytest.mark.parametrize(
+    "anyio_backend", ["asyncio", ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"], indirect=True
+)
+@pytest.mark.parametrize("call", [call_once, call_often, read_stream])
+async def test_an_asyncio_task_may_be_cancelled_again_and_again(
+    session: offloop.ParallelSession, tmp_path: Path, call: Any
+) -> None:
+    """Cancelled once more while its items stop, it still waits for them, and its lanes stay."""
+    path = f"{tmp_path}/run"
+    before = session.statistics().workers
+    task = asyncio.ensure_future(call(session, path))
+    await w.appears(f"{path}.began")
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert sorted(w.lines(Path(f"{path}.began"))) == sorted(w.lines(Path(f"{path}.stopped")))
+    with anyio.fail_after(30):
+        assert await session.run_parallel(w.double, range(100)) == list(range(0, 200, 2))
+    assert sorted(session.statistics().workers) == sorted(before)
 
 
 async def test_is_cancelled_tells_inside_fn(session: offloop.ParallelSession, tmp_path: Path) -> None:

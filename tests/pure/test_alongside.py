@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -97,6 +98,29 @@ async def test_a_cancel_from_inside_reaches_no_further(anyio_backend: object) ->
         await anyio.lowlevel.checkpoint()
         assert not work.ended
     assert work.ended
+
+
+@pytest.mark.parametrize(
+    "anyio_backend", ["asyncio", ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"], indirect=True
+)
+async def test_a_group_of_asyncio_that_failed_in_the_body(anyio_backend: object) -> None:
+    """Once the body has handled that it goes on to its end, though its task counts as cancelled ever after."""
+    work, n_steps = Work(), 0
+
+    async def fail() -> None:
+        raise LookupError("mine")
+
+    async with Alongside(work):
+        await work.began.wait()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(fail())  # as the group waits for it: then that never uncancels the body's task
+        except* LookupError:
+            n_steps += 1
+        await anyio.lowlevel.checkpoint()
+        n_steps += 1
+    await anyio.lowlevel.checkpoint()
+    assert (n_steps, work.ended) == (2, True)
 
 
 async def test_a_cancel_while_leaving_waits_all_the_same(anyio_backend: object) -> None:

@@ -355,6 +355,32 @@ def test_a_shield_keeps_an_exception(item: Interrupted) -> None:
     assert not item.runs(work)
 
 
+@pytest.mark.parametrize("clause", ["finally", "except"])
+def test_a_shield_in_a_cleanup_lets_it_go_on(item: Interrupted, clause: str) -> None:
+    """What TaskCancelled has led to runs to its end, shields in it and behind them included."""
+    passed: list[str] = []
+
+    def clean_up() -> None:
+        for step in ("one", "two"):
+            with offloop.shield():
+                item.interrupt()
+            passed.append(step)
+
+    def work() -> None:
+        try:
+            item.interrupt()
+        except TaskCancelled:
+            if clause == "except":
+                clean_up()
+            raise
+        finally:
+            if clause == "finally":
+                clean_up()
+
+    assert item.runs(work)
+    assert passed == ["one", "two"]
+
+
 def test_a_shield_without_a_cancellation_costs_nothing(item: Interrupted) -> None:
     """Where nothing is to stop, a shield is left as it was entered."""
     item.words[CANCEL] = 0

@@ -444,6 +444,27 @@ def test_fields_are_made_plain() -> None:
     assert shortened("x" * 20, 5) == "xxxxx… (15 more characters)"
 
 
+def test_large_containers_have_no_text() -> None:
+    """Of a built-in container with many elements, also deep in it, or with long texts, type and length are told."""
+
+    class Many(list[int]):
+        def __repr__(self) -> str:
+            return "many"
+
+    ring: list[Any] = []
+    ring.append(ring)
+    fields = {"most": [1] * 64, "more": [1] * 1000, "deep": {"x": [[range(9)] * 65]}, "raw": bytes(10_000), "many": Many([1] * 99)}
+    assert plain_fields({**fields, "ring": ring, "few": ({1: "x"}, {2})}) == {
+        "most": str([1] * 64),
+        "more": "<list of length 1,000>",
+        "deep": "<dict of length 1>",
+        "raw": "<bytes of length 10,000>",
+        "many": "many",
+        "ring": "<list of length 1>",
+        "few": "({1: 'x'}, {2})",
+    }
+
+
 def test_binding_replaces_what_is_bound(untouched: None) -> None:
     """After it just these are bound; what nobody has bound costs no structlog."""
     structlog.contextvars.bind_contextvars(old=1)
@@ -513,6 +534,17 @@ def test_a_warning_is_shown_once(untouched: None) -> None:
     hearing._shown.clear()
 
 
+def test_few_warnings_are_remembered(untouched: None) -> None:
+    """However many different ones come, from one file or from many, what is remembered of them is bounded."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for number in range(2500):
+            hear(42, payload_of((Said.WARNED, None, "builtins.UserWarning", f"{number}", f"app_{number % 2}.py", 3)))
+            assert sum(map(len, hearing._shown.values())) <= hearing._MOST_SHOWN + 2
+    assert len(caught) == 2500
+    hearing._shown.clear()
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -529,6 +561,30 @@ def test_warnings_of_unknown_classes(kind: str, expected: type[Warning]) -> None
         warnings.simplefilter("always")
         hear(42, payload_of((Said.WARNED, None, kind, "text", "no_such_app.py", 3)))
     assert [(warning.category, str(warning.message)) for warning in caught] == [(expected, "text")]
+
+
+@pytest.mark.parametrize(("level", "method"), [(10, "debug"), (20, "info"), (30, "warning"), (40, "error"), (50, "critical")])
+@pytest.mark.parametrize("kind", [structlog.BoundLogger, structlog.stdlib.BoundLogger], ids=lambda kind: kind.__module__)
+def test_events_reach_loggers_of_any_class(untouched: None, kind: Any, level: int, method: str) -> None:
+    """A worker's event is logged by the method of its level, whatever else the class of the application's loggers has."""
+    kept: list[Any] = []
+
+    def keep(logger: Any, name: str, event: Any) -> Any:
+        kept.append((name, event))
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep], wrapper_class=kind, logger_factory=structlog.stdlib.LoggerFactory())
+    hear(42, payload_of((Said.EVENT, 3, level, "app", "happened", {"x": 1, "event": 2})))
+    assert kept == [(method, {"event": "happened", "x": 1, "event_": 2, "worker_pid": 42, "item": 3})]
+
+
+def test_events_for_async_loggers_go_to_logging(untouched: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Where structlog's loggers are async, a worker's event goes to the standard library's logger of its name."""
+    structlog.configure(wrapper_class=structlog.stdlib.AsyncBoundLogger, logger_factory=structlog.stdlib.LoggerFactory())
+    hear(42, payload_of((Said.EVENT, 3, logging.ERROR, "talkative", "happened", {"x": 1})))
+    (record,) = caplog.records
+    assert (record.name, record.levelno, record.getMessage()) == ("talkative", logging.ERROR, "happened x=1")
+    assert (record.worker_pid, record.item) == (42, 3)
 
 
 def test_what_can_not_be_handed_on_is_logged(caplog: pytest.LogCaptureFixture, told: list[Event]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -205,6 +206,125 @@ async def test_what_the_source_raises_is_kept_behind_its_items(kind: str) -> Non
         assert list(source.take(9)) == [1]
         await source.pull(1)
     assert (type(source.failure), source.is_exhausted) == (LookupError, True)
+
+
+async def cancelled_within() -> AsyncIterator[int]:
+    """Yield a number, then wait for an asyncio task that was cancelled."""
+    yield 1
+    task = asyncio.ensure_future(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+class Bare:
+    """An async iterator that is no generator, over one that is."""
+
+    def __init__(self, items: AsyncIterator[int]) -> None:
+        self._items = items
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        return await anext(self._items)
+
+
+@pytest.mark.parametrize(
+    "anyio_backend", ["asyncio", ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"], indirect=True
+)
+@pytest.mark.parametrize("make", [cancelled_within, lambda: Bare(cancelled_within())], ids=["generator", "iterator"])
+async def test_a_source_that_is_cancelled_from_within_has_failed(anyio_backend: object, make: Callable[[], Any]) -> None:
+    """Nobody has left it, so that whoever reads it is told, behind its items."""
+    source = source_of(make())
+    async with source.reading():
+        for expected in ([1], []):
+            with anyio.fail_after(30):
+                await source.pull(1)
+            assert list(source.take(9)) == expected
+    assert source.is_exhausted
+    assert isinstance(source.failure, RuntimeError)
+    assert isinstance(source.failure.__cause__, asyncio.CancelledError)
+
+
+async def test_blocked_iterators_leave_the_program_its_threads(anyio_backend: object) -> None:
+    """However many block, each can be left, is closed once it goes on, and whoever else wants a thread gets one."""
+    count, go = 45, threading.Event()
+    blocked: list[int] = []
+    closed: list[int] = []
+
+    def blocking() -> Iterator[int]:
+        blocked.append(1)
+        try:
+            go.wait(60)
+            yield 1
+        finally:
+            closed.append(1)
+
+    async def read() -> None:
+        source = source_of(blocking())
+        async with source.reading():
+            await source.pull(1)
+
+    with anyio.fail_after(30):
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(count):
+                    tasks.start_soon(read)
+                await reaches(blocked, count)
+                tasks.cancel_scope.cancel()
+            await anyio.to_thread.run_sync(closed.copy)
+            assert closed == []
+        finally:
+            go.set()
+        await reaches(closed, count)
+
+
+async def reaches(events: list[int], count: int) -> None:
+    """Wait until there are so many."""
+    while len(events) < count:
+        await anyio.sleep(0.001)
+
+
+class SlowToOpen:
+    """A lock whose holder lets it go when told to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.acquire, self.release = self._lock.acquire, self._lock.release
+        self.n_leaving: list[int] = []
+        self.go = threading.Event()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.n_leaving.append(1)
+        self.go.wait(60)
+        self.release()
+
+
+async def test_a_generator_is_closed_that_is_left_as_it_was_read(anyio_backend: object) -> None:
+    """Left when its thread has done with it and not said so yet, it is closed by that."""
+    closed: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield from range(9)
+        finally:
+            closed.append(1)
+
+    source: Any = source_of(numbers())
+    source._in_use = lock = SlowToOpen()
+    with anyio.fail_after(30):
+        try:
+            async with source.reading(), anyio.create_task_group() as tasks:
+                tasks.start_soon(source.pull, 1)
+                await reaches(lock.n_leaving, 1)
+                tasks.cancel_scope.cancel()
+            assert closed == []
+        finally:
+            lock.go.set()
+        await reaches(closed, 1)
 
 
 async def test_no_source_has_nothing() -> None:

@@ -16,7 +16,7 @@ import structlog
 
 from offloop import events, telemetry
 from offloop.errors import SettingTypeError
-from offloop.events import Event, ItemRetried, RunFinished, WorkersCapped
+from offloop.events import Event, ItemRetried, RunFinished, WorkerOutput, WorkersCapped
 from offloop.telemetry import (
     add_sink,
     emit,
@@ -132,6 +132,36 @@ def test_structlog_gets_everything(
     emit(event)
     assert records == [{"method": method, "event": event.event, **dataclasses.asdict(event)}]
     assert caplog.records == []
+
+
+def test_structlog_without_a_log_method(records: list[dict[str, Any]]) -> None:
+    """Loggers of structlog's plain class, which have methods named for levels alone, get everything as well."""
+    structlog.configure(wrapper_class=structlog.BoundLogger)
+    for event in (QUIET, LOUD):
+        emit(event)
+    assert [(record["method"], record["event"]) for record in records] == [("info", QUIET.event), ("warning", LOUD.event)]
+
+
+class AwaitedLogger(structlog.BoundLogger):
+    """Looks like any other, until it is called."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def log(event: str, **fields: Any) -> None: ...
+
+        return log
+
+
+@pytest.mark.parametrize("kind", [structlog.stdlib.AsyncBoundLogger, AwaitedLogger])
+def test_async_structlog_is_not_waited_for(
+    kind: Any, records: list[dict[str, Any]], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where its loggers are async, whose coroutines nobody could await, all is logged and printed as without structlog."""
+    structlog.configure(wrapper_class=kind, logger_factory=structlog.stdlib.LoggerFactory())
+    for event in (QUIET, LOUD, WorkerOutput(pid=7, item=3, stream="stdout", text="a line")):
+        emit(event)
+    assert [record.getMessage() for record in caplog.records] == ["item.retried fn='app.fn' item=3 deaths=1"]
+    assert capsys.readouterr().out == "[worker 7 item 3] a line\n"
+    assert records == []
 
 
 @pytest.mark.parametrize("failure", [ValueError("sink"), KeyError(), MemoryError(), SystemExit(3)])

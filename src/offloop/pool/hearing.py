@@ -15,12 +15,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from ..telemetry import tell_output_dropped, tell_worker_output
+from ..telemetry import log_by_structlog, tell_output_dropped, tell_worker_output
 from ..wire.frames import Said
 from ..wire.pickling import loads
 
 _MOST_LEVELS = 1000  # loggers whose level a worker is told; a guess
-_MOST_FILES = 1000  # whose warnings are remembered
+_MOST_SHOWN = 1000  # warnings that are remembered
 
 _log = logging.getLogger("offloop")
 _warnings = logging.getLogger("py.warnings")  # as `logging.captureWarnings` has it
@@ -59,17 +59,17 @@ def _logged(pid: int, item: int | None, own: dict[str, Any], extra: dict[str, An
 
 
 def _event(pid: int, item: int | None, level: int, name: str | None, event: str, fields: dict[str, Any]) -> None:
-    import structlog
-
-    names = () if name is None else (name,)
+    tags = {"worker_pid": pid, "item": item}
     safe = {f"{key}_" if key in ("self", "level", "event") else key: value for key, value in fields.items()}
-    structlog.get_logger(*names).log(level, event, **{"worker_pid": pid, "item": item, **safe})
+    if not log_by_structlog(() if name is None else (name,), level, event, {**tags, **safe}):
+        text = " ".join(f"{key}={value!r}" for key, value in fields.items())
+        logging.getLogger(name).log(level, "%s %s", event, text, extra=tags)
 
 
 def _warned(pid: int, item: int | None, kind: str, text: str, filename: str, lineno: int) -> None:
     warning = _warning_of(kind, text)
     vars(warning).update(worker_pid=pid, item=item)
-    if filename not in _shown and len(_shown) >= _MOST_FILES:
+    if sum(map(len, _shown.values())) >= _MOST_SHOWN:
         _shown.clear()
     try:
         warnings.warn_explicit(warning, type(warning), filename, lineno, registry=_shown.setdefault(filename, {}))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 from typing import Generic
-
-import anyio
-import anyio.to_thread
 
 from ..strategies.base import ORDINARY, Chunk, Job, Place
 from .pool import Pool
 from .pooled import L
+from .shielding import shielded
+from .threads import call_blocking
 from .waiting import Order
 
 
@@ -41,6 +41,7 @@ class PooledBackend(Generic[L]):
     def __init__(self, pool: Pool[L], *, is_remote: bool) -> None:
         self.pool, self.is_remote = pool, is_remote
         self.backlog_s = self.interactive_s = 0.0
+        self.n_shares = 0
         self.n_spawning = 0
 
     @property
@@ -77,5 +78,4 @@ class PooledBackend(Generic[L]):
 
     async def aclose(self) -> None:
         """End all lanes and wait until nothing of them is left."""
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.pool.close)
+        await shielded(partial(call_blocking, self.pool.close))

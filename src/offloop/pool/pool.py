@@ -24,10 +24,9 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, cast
 
-import anyio
-import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from ..deciding.starting import CALM, after_failure, after_loss, in_a_new_row
@@ -36,8 +35,10 @@ from ..forking import in_forked_child
 from ..strategies.base import ORDINARY, Place, PoolFull, TooLate
 from .line import Line
 from .pooled import L, Start, StartAgain
+from .shielding import shielded
 from .starting import Starts
-from .waiting import Order, Waiter, is_closed, sent
+from .threads import call_blocking
+from .waiting import Order, is_closed, sent
 
 _FULL_S = 1.0  # how long a pool that was found full is not asked to grow
 
@@ -153,17 +154,20 @@ class Pool(Generic[L]):
             raise
         finally:
             with self._lock:
-                self._leave(waiter)
+                self._line.leave(waiter)
+                if self._idle:
+                    self._line.wake_first(here)
 
     async def give_back(self, lane: L, error: BaseException | None, grace_s: float) -> None:
         """Release a lane after whatever happened on it; what is still in flight is stopped first."""
         if isinstance(error, GeneratorExit):  # the event loop is gone, and nothing can be awaited any more
             self.discard(lane)
             return
-        if lane.in_flight:
-            with anyio.CancelScope(shield=True):
-                await lane.abandon(grace_s)
-        self.release(lane)
+        try:
+            if lane.in_flight:
+                await shielded(partial(lane.abandon, grace_s))
+        finally:
+            self.release(lane)
 
     def tidy(self) -> None:
         """Tidy idle lanes, unless the pool is in use just now: this never waits, so that it may be called from anywhere."""
@@ -179,11 +183,6 @@ class Pool(Generic[L]):
         self._leased.add(lane)
         lane.loop = loop
         return lane
-
-    def _leave(self, waiter: Waiter) -> None:
-        self._line.leave(waiter)
-        if self._idle:
-            self._line.wake_first(waiter.loop)
 
     def _check_open(self) -> None:
         if self._end is not None:
@@ -353,7 +352,7 @@ class Pool(Generic[L]):
                 self._start_some(missing - self._starting, is_ordered=True)
                 is_done = missing <= 0 or not self._starting
             for thread in [] if is_done else self._starts.threads:  # those that others have started too
-                await anyio.to_thread.run_sync(thread.join, abandon_on_cancel=True)
+                await call_blocking(thread.join, abandon_on_cancel=True)
             with self._lock:
                 if self._start_error is not None and self._start_error is not before:
                     raise self._start_error

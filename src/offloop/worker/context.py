@@ -17,16 +17,19 @@ MOST_FIELDS = 64
 MOST_CHARS = 8192  # names and texts, all in all
 _MOST_NAME = 128
 MOST_TEXT = 1024
+_MOST_ELEMENTS = 64  # of a container, with those of the containers in it
 _LONG = 1 << 63
 
 _SCALARS = frozenset({float, bool, type(None)})
+_CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
+_TEXTS = frozenset({str, bytes, bytearray})
 
 
 def plain_fields(fields: Mapping[Any, Any]) -> dict[str, Any]:
     """Return fields of a log record as they may travel: few and short, and nothing that unpickling could run.
 
-    An exact str, int, float, bool or None stays what it is; of anything else there is the text that a log would show.
-    What is too long is cut, and what is too much is left out.
+    An exact str, int, float, bool or None stays what it is; of anything else there is the text that a log would show, of
+    a large container its type and length. What is too long is cut, and what is too much is left out.
     """
     plain: dict[str, Any] = {}
     left = MOST_CHARS
@@ -48,9 +51,29 @@ def _plain(value: Any) -> Any:
     if kind in _SCALARS or (kind is int and -_LONG < value < _LONG):
         return value
     try:
+        if _is_large(value):
+            return f"<{kind.__name__} of length {len(value):,}>"
         return printable(shortened(repr(value)))
     except Exception as error:
         return f"<no text: its __repr__ raised {type(error).__name__}>"
+
+
+def _is_large(value: Any) -> bool:
+    """Whether this is a built-in container whose text would take long to make, and be cut in the end."""
+    rest: list[Any] = [value]
+    n_elements = n_chars = 0
+    while rest:
+        one = rest.pop()
+        kind = type(one)
+        if kind in _TEXTS:
+            n_chars += len(one)
+        elif kind in _CONTAINERS:
+            n_elements += len(one)
+        if n_elements > _MOST_ELEMENTS or n_chars > MOST_CHARS:
+            return True
+        if kind in _CONTAINERS:
+            rest += [*one, *one.values()] if kind is dict else one
+    return False
 
 
 def shortened(text: str, most: int = MOST_TEXT) -> str:

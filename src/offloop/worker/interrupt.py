@@ -78,7 +78,7 @@ def _may_raise_in(frame: FrameType | None) -> bool:
     return False
 
 
-def _cleans_up(error: BaseException | None) -> bool:
+def cleans_up(error: BaseException | None) -> bool:
     """Whether who handles this exception is cleaning up after an interrupt, or a generator after itself."""
     for _ in range(100):  # a chain may be a ring
         if error is None:
@@ -154,7 +154,7 @@ class Guard:
         self._handlers = _handlers()
 
     def _raise_at(self, frame: FrameType | None) -> None:
-        if _may_raise_in(frame) and not _cleans_up(sys.exc_info()[1]):
+        if _may_raise_in(frame) and not cleans_up(sys.exc_info()[1]):
             self.was_interrupted = True
             raise TaskCancelled
 
@@ -242,7 +242,7 @@ class ThreadGuard(Guard):
                 return
             handled = sys._current_exceptions().get(self._thread)
             error = handled[1] if isinstance(handled, tuple) else handled  # before Python 3.12 with type and traceback
-            if _may_raise_in(sys._current_frames().get(self._thread)) and not _cleans_up(error):
+            if _may_raise_in(sys._current_frames().get(self._thread)) and not cleans_up(error):
                 self.was_interrupted = True
                 _raise_in(self._thread)
 

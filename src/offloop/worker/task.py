@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import TaskCancelled
 from ..wire.status_page import is_to_stop
-from .interrupt import Guard
+from .interrupt import Guard, cleans_up
 
 
 class Task(NamedTuple):
@@ -94,19 +95,20 @@ class Shield:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let what was held back come now, unless an exception is on its way already."""
+        """Let what was held back come now, unless an exception is on its way already or an interrupt is being handled."""
         if self._guard is not None:
             self._guard.n_shields -= 1
-            if kind is None:
+            if kind is None and not cleans_up(sys.exc_info()[1]):
                 checkpoint()
 
 
 def shield() -> Shield:
     """Return a context in which this item is neither interrupted nor stopped by `checkpoint`.
 
-    For what must not be left half done: ``with offloop.shield(): ...``. At its end what was held back is raised. A worker
-    is killed all the same ``grace_s`` after its item was to stop, so keep it short. May be nested; does nothing outside
-    of an item. `is_cancelled` tells within it too.
+    For what must not be left half done: ``with offloop.shield(): ...``. At its end what was held back is raised, but not in
+    an ``except`` or ``finally`` block that TaskCancelled has led to: the rest of that is executed. A worker is killed all the
+    same ``grace_s`` after its item was to stop, so keep it short. May be nested; does nothing outside of an item.
+    `is_cancelled` tells within it too.
     """
     return Shield()
 

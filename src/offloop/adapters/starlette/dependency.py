@@ -1,4 +1,4 @@
-"""Getting at the session in an endpoint."""
+"""What gives an endpoint its app's session."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ class LifespanMissing(OffloopError, RuntimeError):
 async def get_session(connection: HTTPConnection) -> ParallelSession:
     """Return the app's session, for a request or a WebSocket; with FastAPI write ``Depends(get_session)``.
 
-    ``request.state.offloop`` is the same session, except for a request that comes when the service drains.
+    ``request.state.offloop`` is the same session, and isn't refused to a request that comes while the service drains.
 
     Raises:
         LifespanMissing: The app has none.
-        SessionClosedError: The service drains, and this request came after it began to.
+        SessionClosedError: The service drains, and had begun to before this request came. Without `FinishRequests` nobody
+            knows when it came, and every one is refused.
     """
     service = service_of(connection.scope)
     if service is None:

@@ -7,13 +7,15 @@ from typing import Unpack
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from ... import ParallelConfig
+from ... import ParallelConfig, SettingError
 from ...settings import Settings
 from .disconnect import CancelOnDisconnect
 from .opening import lifespan
 from .probes import livez, readyz
 from .problems import exception_handlers
 from .requests import FinishRequests
+
+_OWN: frozenset[object] = frozenset({CancelOnDisconnect, FinishRequests})
 
 
 def install(
@@ -30,7 +32,12 @@ def install(
         config: The settings; see `ParallelConfig`.
         drain_timeout_s: As for `lifespan`.
         **settings: As for `lifespan`.
+
+    Raises:
+        SettingError: The app has been installed into before, or has one of the two middlewares; also as for `lifespan`.
     """
+    if any(middleware.cls in _OWN for middleware in app.user_middleware):
+        raise SettingError("app", app, "it has offloop's middleware already: call install once, and add none by hand.")
     router = app.router
     router.lifespan_context = lifespan(config, inner=router.lifespan_context, drain_timeout_s=drain_timeout_s, **settings)
     paths = {getattr(route, "path", None) for route in router.routes}

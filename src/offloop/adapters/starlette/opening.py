@@ -12,7 +12,7 @@ from ... import ParallelConfig, ParallelSession
 from ...checks import seconds_of
 from ...settings import Settings
 from .service import DRAINING, SERVICE, SESSION, Service
-from .signals import Stopping
+from .signals import ShutdownSignals
 from .sizing import web_settings
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
@@ -69,7 +69,7 @@ async def _served(service: Service) -> AsyncIterator[Service]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.keep_warm)
         tasks.start_soon(service.drain)
-        with Stopping(service.begin_draining, limit_s):
+        with ShutdownSignals(service.begin_draining, limit_s):
             try:
                 yield service
             except Exception as error:  # the group would wrap it in a group of exceptions

@@ -88,8 +88,8 @@ class Service:
         with anyio.move_on_after(self.drain_timeout_s):
             await self.requests.finished()
             await self.session.drain()
+        self.requests.stop()  # before the session is closed: what it then raises in a response that has begun is logged
         await self.session.aclose()
-        self.requests.stop()
 
     async def keep_warm(self) -> None:
         """Start workers, and try again whenever `why_unready` has found that this fails, until the service drains."""

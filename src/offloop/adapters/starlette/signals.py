@@ -11,13 +11,14 @@ from typing import Any
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stopping:
+class ShutdownSignals:
     """A context in which SIGTERM and SIGINT first call a function, then do what they did before.
 
-    Where that is a server's method, as uvicorn's, the first one sets the server's ``should_exit`` instead: it stops likewise,
-    and the process exits with 0 rather than as killed by the signal. Where the server has set itself no limit for that, it gets
-    ours, so that a client which doesn't read can't hold it up for ever. Outside the main thread nothing is changed, nor for
-    a signal that is ignored or ends the process at once.
+    Where that is a server's method, as uvicorn's, the server's ``should_exit`` is set instead: it stops likewise, and the
+    process exits with 0 rather than as killed by the signal. Only a SIGINT that isn't the first signal reaches it, by which
+    uvicorn waits for nothing any more. Where the server has set itself no limit for stopping, it gets ours, so that a client
+    which doesn't read can't hold it up for ever. Outside the main thread nothing is changed, nor for a signal that is ignored
+    or ends the process at once.
 
     Args:
         begin: Called in the handler of the signal, so between any two steps of the main thread.
@@ -51,7 +52,7 @@ class Stopping:
         self._begin()
         previous = self._previous[number]
         server = getattr(previous, "__self__", None)
-        if is_first and hasattr(server, "should_exit"):
+        if hasattr(server, "should_exit") and (is_first or number != signal.SIGINT):
             _have_end(server, self._limit_s)
         else:
             previous(number, frame)
