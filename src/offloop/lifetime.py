@@ -23,6 +23,7 @@ from .outgoing import Outgoing
 from .planning import Planner, Venues
 from .plans import Plans
 from .pool.folder import PrivateFolder
+from .pool.shielding import shielded
 from .pool.threads import call_blocking
 from .pool.waiting import poster
 from .records import Records
@@ -108,22 +109,19 @@ class Lifetime:
         """
         with self._records.changed.lock:
             self._records.state = "closed"
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as tasks:  # a shield alone doesn't hold against `cancel` of an asyncio task
-                tasks.start_soon(self._close)
+        await shielded(self._close)
 
     async def _close(self) -> None:
         """Close, one at a time; who comes later finds it done."""
         changed = self._records.changed
-        with anyio.CancelScope(shield=True):
-            await changed.wait_for(self._takes_turn)
-            try:
-                if not self._is_gone:
-                    await self._end()
-                    self._is_gone = True
-            finally:
-                self._is_closing = False
-                changed.notify_all()
+        await changed.wait_for(self._takes_turn)
+        try:
+            if not self._is_gone:
+                await self._end()
+                self._is_gone = True
+        finally:
+            self._is_closing = False
+            changed.notify_all()
 
     async def _end(self) -> None:
         """Stop what is under way, then free all that the session holds."""

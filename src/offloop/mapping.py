@@ -167,8 +167,7 @@ class Run:
         """Stop what was taken on and not driven."""
         held, self._held = self._held, None
         if held is not None:
-            with anyio.CancelScope(shield=True):
-                await held[0].__aexit__(None, None, None)
+            await held[0].__aexit__(None, None, None)
 
     # --- the crew ----------------------------------------------------------------------------------------------------
 

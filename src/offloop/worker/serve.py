@@ -107,22 +107,31 @@ def serve(init: bytes | None, idle_timeout_s: float, recycling: Recycling, level
         recycling: When this process is to be replaced.
         levels: Of the parent's loggers, see `capture`.
     """
-    output = Output(Channel(_lane, _storage), _page)
-    os.register_at_fork(after_in_child=output.leave_behind)
-    capture(output, levels)
     try:
-        _serve(output, init, idle_timeout_s, recycling)
+        _serve(init, idle_timeout_s, recycling, levels)
     except SystemExit:
         pass
     except BaseException:
-        output.give_up()
         traceback.print_exc()
         os._exit(_BROKEN)
     _flush_output()
     os._exit(0)  # at once: its executor is of no more use, and the parent waits for nothing else
 
 
-def _serve(output: Output, init: bytes | None, idle_timeout_s: float, recycling: Recycling) -> None:
+def _serve(init: bytes | None, idle_timeout_s: float, recycling: Recycling, levels: Mapping[str, int]) -> None:
+    output = Output(Channel(_lane, _storage), _page)
+    os.register_at_fork(after_in_child=output.leave_behind)
+    capture(output, levels)
+    try:
+        _answer_and_execute(output, init, idle_timeout_s, recycling)
+    except SystemExit:
+        raise
+    except BaseException:
+        output.give_up()  # what is said of it goes where this process's output went before
+        raise
+
+
+def _answer_and_execute(output: Output, init: bytes | None, idle_timeout_s: float, recycling: Recycling) -> None:
     channel = output.channel
     channel.send(Kind.HELLO)
     limit_loaded()  # before worker_init, so that what it sets on purpose holds
