@@ -277,7 +277,8 @@ def error_section(kind: type[Explained]) -> str:
     said |= {name: summary(member) for name, member in vars(kind).items() if isinstance(member, property)}
     fields = table(("field", "meaning"), ((code(name), text) for name, text in said.items())) if said else ""
     samples = [f"{kind.__module__}.{kind.__name__}: {sample}" for sample in SAMPLES if type(sample) is kind]
-    below = ", ".join(f"[{code(under.__name__)}](#{under.code})" for under in kind.__subclasses__())
+    of_the_core = [under for under in kind.__subclasses__() if under.__module__ == kind.__module__]  # not what adapters add
+    below = ", ".join(f"[{code(under.__name__)}](#{under.code})" for under in of_the_core)
     shown = "```text\n" + "\n\n".join(samples) + "\n```" if samples else f"Not raised itself; what is: {below}."
     return "\n\n".join(
         part
