@@ -81,9 +81,9 @@ async def test_unknown_dear_work_goes_on_here_too(anyio_backend: object, no_work
 async def test_a_call_goes_on_here_where_no_worker_starts(anyio_backend: object, no_workers: None) -> None:
     """A call that was meant for a worker runs in the local thread, with one event."""
     async with offloop.ParallelSession(workers=2) as session:
-        await session.run(w.hold_gil_for, 0.1)
+        await session.run(w.hold_gil_for, 0.3)  # long enough to be seen beside others too
         with w.heard("parallel.fallback") as told:
-            assert await session.run(w.hold_gil_for, 0.1) == os.getpid()
+            assert await session.run(w.hold_gil_for, 0.3) == os.getpid()
         assert session.decisions[-1].reason is Reason.PROTECTS_LOOP
         assert reasons(told) == [("processes", "serial", "start_failed")]
 
