@@ -26,6 +26,7 @@ from .pool.folder import PrivateFolder
 from .pool.shielding import shielded
 from .pool.threads import call_blocking
 from .pool.waiting import poster
+from .portal import Portal
 from .records import Records
 from .sensing.environment import sense_environment
 from .sensing.host import sense_host, worker_environment
@@ -70,6 +71,7 @@ class Lifetime:
         asked = self.config.workers or 0
         capped = WorkersCapped(workers_asked=asked, usable_cores=host.cores) if asked > host.cores else None
         self._records = Records(Admission(self.config, self._processes, self._threads, local_thread()), capped)
+        self.portal = Portal()
         self._is_closing = self._is_gone = False
         self._has_stopped = False  # anything, by closing
 
@@ -135,6 +137,8 @@ class Lifetime:
         await call_blocking(self._outgoing.close)
         if self._folder is not None:
             self._folder.close()
+        if not self.portal.is_here:  # else who closes the session by it closes it after that
+            await call_blocking(self.portal.close)
 
     def _takes_turn(self) -> bool:
         """Let the caller close, unless somebody is at it."""

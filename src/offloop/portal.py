@@ -1,0 +1,183 @@
+"""A portal: an event loop in a thread of its own, for callers that have none."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import ExitStack
+from contextvars import Context, copy_context
+from typing import Any, Generic, TypeVar
+
+import anyio
+from anyio.abc import TaskStatus
+from anyio.from_thread import start_blocking_portal
+from anyio.lowlevel import current_token
+
+from .errors import SessionClosedError
+from .forking import in_forked_child
+from .pool.waiting import poster
+
+T = TypeVar("T")
+
+
+class Submission(Generic[T]):
+    """A call that was handed to a portal.
+
+    Attributes:
+        future: Gets its end: what it returned or raised, CancelledError once it has stopped because of `cancel`. To cancel
+            the future itself does nothing.
+    """
+
+    def __init__(self, post: Callable[..., object], fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> None:
+        self.future: Future[T] = Future()
+        self.future.set_running_or_notify_cancel()
+        self._post, self._fn, self._args = post, fn, args
+        self._scope: anyio.CancelScope | None = None
+        self._is_cancelled = False
+
+    def cancel(self) -> None:
+        """Have it stopped, from any thread; returns at once, and does nothing to one that is over."""
+        self._is_cancelled = True
+        try:
+            self._post(self._cancel)
+        except RuntimeError:  # the portal is gone, and this with it
+            return
+
+    def _cancel(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def refuse(self) -> None:
+        """End one that will never be executed: the portal is closed."""
+        if not self.future.done():
+            self.future.set_exception(SessionClosedError("closed"))
+
+    async def execute(self) -> None:
+        """Make the call, on the portal."""
+        try:
+            with anyio.CancelScope() as self._scope:
+                if self._is_cancelled:
+                    self._scope.cancel()
+                value = await self._fn(*self._args)
+                self.future.set_result(value)
+        except Exception as error:
+            self.future.set_exception(error)
+        finally:
+            self._scope = None
+            if not self.future.done():
+                self.future.set_exception(CancelledError())
+
+
+class Portal:
+    """An event loop in a thread of its own, started as it is first needed; every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._started = ExitStack()  # ends the thread, and returns when it has ended
+        self._post: Callable[..., object] | None = None  # has something called in the thread
+        self._tasks: asyncio.TaskGroup
+        self._stop: asyncio.Event
+        self._thread: threading.Thread
+        self._under_way: set[Submission[Any]] = set()
+        _portals.add(self)
+
+    def submit(self, fn: Callable[..., Awaitable[T]], *args: Any) -> Submission[T]:
+        """Have ``await fn(*args)`` executed on the portal, in the caller's context; returns at once.
+
+        Raises:
+            SessionClosedError: The portal is closed.
+        """
+        post = self._post or self._start()
+        submission = Submission(post, fn, args)
+        self._under_way.add(submission)
+        submission.future.add_done_callback(lambda _: self._under_way.discard(submission))
+        try:
+            post(self._begin, submission, copy_context())
+        except RuntimeError:
+            submission.refuse()
+        return submission
+
+    def _begin(self, submission: Submission[Any], context: Context) -> None:
+        if not self._stop.is_set():
+            self._tasks.create_task(submission.execute(), context=context)
+
+    def call(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Have ``await fn(*args)`` executed on the portal and return what it returns.
+
+        Whatever ends the waiting, a KeyboardInterrupt say, cancels the call, and is raised when that has stopped.
+
+        Raises:
+            SessionClosedError: The portal is closed.
+            RuntimeError: This is its own thread, which would wait for itself.
+        """
+        if self.is_here:
+            raise RuntimeError("a call that blocks can't be made on the portal's own event loop: await it instead")
+        submission = self.submit(fn, *args)
+        try:
+            return submission.future.result()
+        except BaseException:
+            if not submission.future.done():
+                submission.cancel()
+                wait([submission.future])
+            raise
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the portal's own thread."""
+        return self._post is not None and threading.current_thread() is self._thread
+
+    def _start(self) -> Callable[..., object]:
+        with self._lock:
+            if self._is_closed:
+                raise SessionClosedError("closed")
+            if self._post is None:
+                portal = self._started.enter_context(start_blocking_portal(name="offloop-portal"))
+                ended, self._post = portal.start_task(self._serve)
+                self._started.callback(wait, [ended])
+                self._started.callback(self._let_end)
+            return self._post
+
+    async def _serve(self, *, task_status: TaskStatus[Callable[..., object]]) -> None:
+        self._thread, self._stop = threading.current_thread(), asyncio.Event()
+        async with asyncio.TaskGroup() as self._tasks:  # anyio's can't give tasks a context
+            task_status.started(poster(current_token().native_token))
+            await self._stop.wait()
+            for submission in list(self._under_way):
+                submission.cancel()
+
+    def _let_end(self) -> None:
+        assert self._post is not None
+        self._post(self._stop.set)
+
+    def close(self) -> None:
+        """Cancel what is left and end the thread; blocks until it has ended. Idempotent.
+
+        Raises:
+            RuntimeError: This is the portal's own thread.
+        """
+        if self.is_here:
+            raise RuntimeError("a portal can't be closed on its own event loop, which would wait for itself")
+        with self._lock:
+            self._is_closed = True
+            self._started.close()
+            for submission in list(self._under_way):
+                submission.refuse()
+
+    def leave_behind(self) -> None:
+        """In a forked child: forget the thread, which is the parent's."""
+        self._lock = threading.Lock()
+        self._post, self._started = None, ExitStack()
+        self._under_way = set()
+
+
+_portals: weakref.WeakSet[Portal] = weakref.WeakSet()
+
+
+@in_forked_child
+def _after_fork_in_child() -> None:
+    for portal in list(_portals):
+        portal.leave_behind()
