@@ -48,7 +48,7 @@ ROOMS = {
         (
             *("plans", "lifetime", "blocks", "batches", "combining", "alongside", "outbox", "stream_run", "streaming"),
             *("functions", "snapshots", "sources", "sharing", "outgoing", "encoding", "tally", "reporting", "changes", "queueing", "crew"),
-            *("accounts", "porters", "results", "calling", "mapping", "records", "planning", "backlog", "entrance", "admission", "steering", "call_steering", "map_steering", "portal", "maps", "session", "default"),
+            *("accounts", "porters", "results", "calling", "mapping", "records", "planning", "backlog", "entrance", "admission", "steering", "call_steering", "map_steering", "portal", "branches", "branch_run", "maps", "session", "default"),
         ),
         third_party=("anyio",),
     ),

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .default import close_default_session as close_default_session
     from .default import run as run
     from .default import run_batches as run_batches
+    from .default import run_branches as run_branches
     from .default import run_parallel as run_parallel
     from .errors import AsyncFunctionError as AsyncFunctionError
     from .errors import BatchLengthError as BatchLengthError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .events import Event as Event
     from .functions import call as call
     from .functions import star as star
+    from .functions import units as units
     from .model import Decision as Decision
     from .model import Reason as Reason
     from .model import SessionStatistics as SessionStatistics
@@ -91,22 +93,24 @@ __all__ = (
     "is_cancelled",
     "run",
     "run_batches",
+    "run_branches",
     "run_parallel",
     "shield",
     "star",
+    "units",
     "use_default_sink",
     "worker_state",
 )
 
 # Where each name lives. A worker process imports this package too, so nothing is imported before it is used.
 _HOMES = {
-    ".default": ("close_default_session", "run", "run_batches", "run_parallel"),
+    ".default": ("close_default_session", "run", "run_batches", "run_branches", "run_parallel"),
     ".errors": (
         *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled", "Large", "Overloaded", "Timeout"))),
         *(name for name in __all__ if name.startswith("Unpicklable") and not name.endswith("Error")),
     ),
     ".events": ("Event",),
-    ".functions": ("call", "star"),
+    ".functions": ("call", "star", "units"),
     ".model": ("Decision", "Reason", "SessionStatistics", "Strategy"),
     ".session": ("ParallelSession",),
     ".options": ("CallOptions",),

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     run: Final = ParallelSession().run
     run_parallel: Final = ParallelSession().run_parallel
     run_batches: Final = ParallelSession().run_batches
+    run_branches: Final = ParallelSession().run_branches
 else:
 
     async def run(fn: Any, *args: Any, **options: Any) -> Any:
@@ -59,6 +60,10 @@ else:
     async def run_batches(fn: Any, X: Any, *others: Any, **options: Any) -> Any:
         """Call fn for blocks of the rows of X, on the process-wide session; see `ParallelSession.run_batches`."""
         return await default_session().run_batches(fn, X, *others, **options)
+
+    async def run_branches(branches: Any, **options: Any) -> Any:
+        """Make calls that differ, side by side, on the process-wide session; see `ParallelSession.run_branches`."""
+        return await default_session().run_branches(branches, **options)
 
 
 @in_forked_child

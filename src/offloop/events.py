@@ -125,6 +125,39 @@ class RunFinished(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnitFinished(Event):
+    """A unit of a branch is over: a call of its own, or one of those that the branch is split into.
+
+    Attributes:
+        branch: The branch's name.
+        unit: The unit's number in the branch, from 0 on.
+        n_units: How many the branch has.
+        fn: Name of the function.
+        strategy: Where it executed.
+        reason: Why there.
+        inner: Where it brings parallelism or a device of its own, so that it ran alone; None if it doesn't.
+        wait_s: Seconds from the start of the run until it began.
+        wall_s: Seconds from then to its end.
+        error: The type of what it raised; ``cancelled`` if it was stopped; None if it returned.
+        label: The run's name, as the call gives it.
+    """
+
+    event: ClassVar[str] = "unit.finished"
+
+    branch: str
+    unit: int
+    n_units: int
+    fn: str
+    strategy: str
+    reason: str
+    inner: str | None
+    wait_s: float
+    wall_s: float
+    error: str | None
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted(Event):
     """A worker process is up.
 

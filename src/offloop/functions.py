@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from .errors import AsyncFunctionError
 from .wire.pickling import function_name, wrapped
@@ -13,6 +13,7 @@ from .wire.pickling import function_name, wrapped
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+T = TypeVar("T")
 R = TypeVar("R")
 T_contra = TypeVar("T_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
@@ -42,6 +43,36 @@ class call(partial[R]):
     """
 
     __slots__ = ()
+
+
+class units(Generic[R_co]):
+    """The calls of a branch of `run_branches` that splits further: one for each fold, say.
+
+    ``units([call(fit, model, fold) for fold in folds], combine=mean)`` has the value ``mean([...])``.
+
+    Args:
+        calls: The calls, each as a branch may be.
+        combine: Gets what they returned, in their order, as one list; what it returns is the branch's value. It is called in a thread
+            of the caller's process. Without it the list is the value.
+
+    Raises:
+        TypeError: One of the calls, or combine, can't be called.
+        AsyncFunctionError: It is async.
+    """
+
+    __slots__ = ("calls", "combine")
+
+    @overload
+    def __init__(self: units[list[T]], calls: Iterable[Callable[..., T]]) -> None: ...
+
+    @overload
+    def __init__(self, calls: Iterable[Callable[..., T]], combine: Callable[[list[T]], R_co]) -> None: ...
+
+    def __init__(self, calls: Iterable[Callable[..., Any]], combine: Callable[[list[Any]], Any] | None = None) -> None:
+        self.calls = tuple(calls)
+        self.combine = combine
+        for fn in self.calls if combine is None else (*self.calls, combine):
+            check_function(fn)
 
 
 class SeededFunction(Protocol[T_contra, R_co]):

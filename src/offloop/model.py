@@ -124,6 +124,7 @@ class Workload:
         max_workers: The most worker processes that there is room for now; None where nothing is known to limit them.
         local_backlog_s: Seconds of work that waits for the local thread.
         workers_backlog_s: Seconds of work that waits for the workers, summed over all.
+        threads_backlog_s: Seconds of work that waits for the threads, summed over all.
         import_s: Seconds that workers will import before they can run the function.
         starting_s: For how long workers have been starting for this run.
         may_bridge: Whether the local thread may go on while workers start.
@@ -151,6 +152,7 @@ class Workload:
     max_workers: int | None = None
     local_backlog_s: float = 0.0
     workers_backlog_s: float = 0.0
+    threads_backlog_s: float = 0.0
     import_s: float = 0.0
     starting_s: float = 0.0
     may_bridge: bool = True

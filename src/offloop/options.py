@@ -123,6 +123,18 @@ class StreamOptions(MapOptions, total=False):
     window: int | None
 
 
+class BranchOptions(_Options, total=False):
+    """Keyword options of `run_branches` besides ``seed`` and ``on_error``; `CallOptions` says what each means, of units as items.
+
+    ``item_cost_s`` may also say it for each branch, by its name.
+    """
+
+    item_timeout_s: float | None
+    workers: int | None
+    item_cost_s: float | Mapping[str, float] | None
+    item_bytes: int | None
+
+
 class BatchOptions(_ManyOptions, total=False):
     """Keyword options of `run_batches` besides ``combine``, ``seed`` and ``on_error``; see `CallOptions`."""
 
@@ -217,4 +229,5 @@ def _check_stoppable(setting: str, limit_s: object, strategy: Strategy) -> None:
 RUN_OPTIONS = frozenset(RunOptions.__annotations__)
 MAP_OPTIONS = frozenset(MapOptions.__annotations__) | {"seed", "on_error"}
 STREAM_OPTIONS = frozenset(StreamOptions.__annotations__) | {"seed", "on_error"}
+BRANCH_OPTIONS = frozenset(BranchOptions.__annotations__) | {"seed", "on_error"}
 BATCH_OPTIONS = frozenset(BatchOptions.__annotations__) | {"combine", "seed", "on_error"}

@@ -109,13 +109,14 @@ class Planner:
         host = self._sensed
         return not (host.is_off or host.is_worker or host.foreign_pool is not None)
 
-    def look_at(self, fn: Any, sample: Sequence[Any], options: CallOptions) -> Known:
+    def look_at(self, fn: Any, sample: Sequence[Any], options: CallOptions, kind: str | None = None) -> Known:
         """Look at a function and at its arguments, or at the first item, without running anything.
 
         Args:
             fn: The function.
             sample: Its arguments, or the first item or row alone; nothing if none is at hand.
             options: The options of the call.
+            kind: What sort of work it is, where functions and sizes don't tell: a branch's name.
         """
         size, is_batch = size_up(sample[0] if len(sample) == 1 else sample), options.combine is not None
         plain: Any = fn
@@ -124,7 +125,8 @@ class Planner:
         is_named = plain is fn and travels_by_name(fn)
         bound = None if is_named else size_up(fn)
         function = self._costs.of(getattr(plain, "__code__", None) or function_name(plain))
-        cost = function.of((size.key, bound and bound.key, is_batch) if bound or is_batch else size.key)
+        details = (bound and bound.key, is_batch, kind)
+        cost = function.of((size.key, *details) if any(details) else size.key)
         payload_bytes = (0 if is_batch else size.n_bytes) if options.item_bytes is None else options.item_bytes
         cost.payload_bytes = cost.payload_bytes or payload_bytes
         return Known(
@@ -153,6 +155,7 @@ class Planner:
         current: Strategy | None = None,
         own_lanes: int = 0,
         own: Mapping[Backend, float] = _NOTHING,
+        threads_backlog_s: float = 0.0,
         starting_s: float = 0.0,
         waited_s: float = 0.0,
     ) -> Decision:
@@ -169,11 +172,12 @@ class Planner:
             current: Where it executes now; None before it has begun.
             own_lanes: How many worker processes it has leased.
             own: What it counts for itself in backlogs.
+            threads_backlog_s: Seconds of work that others bring to the threads.
             starting_s: For how long workers have been starting for it.
             waited_s: For how long it has waited for the local thread.
         """
         cost, options, n_left = known.cost, known.options, None if n_items is None else n_items - n_done
-        is_fresh = current is None and not (n_done or local.backlog_s or processes.backlog_s or waited_s)
+        is_fresh = current is None and not (n_done or local.backlog_s or processes.backlog_s or threads_backlog_s or waited_s)
         item_s = item_s or options.item_cost_s or cost.item_s
         idle = self._workers.n_idle + own_lanes
         function, capacity = known.function, self._workers.capacity
@@ -201,6 +205,7 @@ class Planner:
             max_workers=self._workers.capacity,
             local_backlog_s=max(0.0, local.backlog_s - own.get(local, 0.0)) + waited_s,
             workers_backlog_s=max(0.0, processes.backlog_s - own.get(processes, 0.0)),
+            threads_backlog_s=threads_backlog_s,
             import_s=self._import_s(known, n_items, n_done, item_s),
             starting_s=starting_s,
             may_bridge=cost.stall_s <= STALL_S,

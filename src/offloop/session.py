@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, TypeVarTuple, Unpack
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
 
+from .branch_run import BranchesRun
+from .branches import branch_options, branches_of
 from .call_steering import CallSteering
+from .functions import units
 from .maps import Maps
-from .options import (
-    RUN_OPTIONS,
-    RunOptions,
-)
+from .options import RUN_OPTIONS, BranchOptions, RunOptions
+from .records import Whole
 from .wire.frames import Flag
 
 T = TypeVar("T")
@@ -69,3 +70,79 @@ class ParallelSession(Maps):
         value: R = await CallSteering(self._planner, known, self._venues, self._records).execute(job, args)
         return value
 
+    @overload
+    async def run_branches(
+        self,
+        branches: Mapping[str, Callable[[], R] | units[R]],
+        *,
+        seed: None = None,
+        on_error: Literal["raise", "group"] = "raise",
+        **options: Unpack[BranchOptions],
+    ) -> dict[str, R]: ...
+
+    @overload
+    async def run_branches(
+        self,
+        branches: Mapping[str, Callable[[], R] | units[R]],
+        *,
+        seed: None = None,
+        on_error: Literal["collect"],
+        **options: Unpack[BranchOptions],
+    ) -> dict[str, R | Exception]: ...
+
+    @overload
+    async def run_branches(
+        self,
+        branches: Mapping[str, Callable[..., R] | units[R]],
+        *,
+        seed: int,
+        on_error: Literal["raise", "group"] = "raise",
+        **options: Unpack[BranchOptions],
+    ) -> dict[str, R]: ...
+
+    @overload
+    async def run_branches(
+        self,
+        branches: Mapping[str, Callable[..., R] | units[R]],
+        *,
+        seed: int,
+        on_error: Literal["collect"],
+        **options: Unpack[BranchOptions],
+    ) -> dict[str, R | Exception]: ...
+
+    async def run_branches(self, branches: Any, **options: Any) -> Any:
+        """Make calls that differ, side by side, and return what each returned, by its name.
+
+            await session.run_branches({"pls": call(fit, pls, X, y), "rf": units([call(fit, rf, X, y, fold) for fold in folds], combine=mean)})
+
+        The calls of all branches are one queue, of which the dearest are made first: by ``item_cost_s``, by what they cost before, or,
+        where nothing is known, after one of each branch was made. Calls whose arguments bring threads, processes or a device of
+        their own (``rf.n_jobs=-1``) are made alone, with all cores, the others as many at a time as there are workers. Arrays
+        and frames that stand in several calls are sent once. Cancelling stops the work and returns when it has stopped, as for `run`.
+
+        Args:
+            branches: By name, what is to be called: a `call`, any function without arguments, or `units` of such, for a branch that
+                splits further.
+            seed: Each call gets ``rng=``, the generator over ``SeedSequence(seed, spawn_key=key)``. The key is made of the first
+                four words of 32 bits, little-endian, of the SHA-256 of the branch's name in UTF-8, and of the number of the call in its
+                branch: so it doesn't change with what other branches there are.
+            on_error: ``raise``: the first failure cancels the other calls and is raised. ``group``: all calls are made, then
+                failures are raised as one ExceptionGroup. ``collect``: a branch's failure stands in place of its value; where the
+                branch is of `units`, as an ExceptionGroup of all that have failed.
+            **options: See `CallOptions`, of calls as items. ``workers`` caps how many are made at a time.
+
+        Returns:
+            The value of each branch, in the order of the branches.
+
+        Raises:
+            Exception: What a call or ``combine`` raised, as itself, with its branch in its notes.
+            ExceptionGroup: What several raised, under ``on_error="group"``.
+            TypeError: Something among the branches can't be called.
+            AsyncFunctionError: A function is async.
+            UnpicklableError, WorkerCrashed, ItemTimeout, Overloaded, SessionClosedError: As for `run`.
+        """
+        resolved, costs = branch_options(self.config, options, is_consent=self._is_consent)
+        checked = branches_of(branches, costs)
+        with self._records.whole(Whole("run_branches", resolved.label)):
+            run = BranchesRun(self._planner, self._plans, self._venues, self._records, resolved, costs)
+            return await run.execute(checked)

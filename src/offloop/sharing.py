@@ -58,6 +58,12 @@ class Ledger:
             living.sort(key=lambda entry: entry.start)
             self._entries = tuple([entry.start for entry in living]), tuple(living)
 
+    def discard(self, segment: Segment) -> None:
+        """Forget what lies in a segment: the memory may be written to from now on."""
+        with self._lock:
+            living = [entry for entry in self._entries[1] if entry.segment not in (None, segment)]
+            self._entries = tuple([entry.start for entry in living]), tuple(living)
+
     def find(self, start: int, n_bytes: int) -> tuple[Segment, int] | None:
         """Return the segment in which these bytes of memory are, and the offset there; None if they are in none."""
         starts, entries = self._entries
@@ -144,9 +150,11 @@ class Shares:
             self._forget(key)
 
     def _forget(self, key: int) -> bool:
-        was_shared = self._shares.pop(key, None) is not None  # its segment lives on while it is in flight
+        share = self._shares.pop(key, None)
         self.values.pop(key, None)  # after that, see `_store`
-        return was_shared
+        if share is not None and share.segment is not None and share.value is not None:
+            self.ledger.discard(share.segment)  # which lives on while it is in flight
+        return share is not None
 
     def store_pending(self) -> None:
         """Store what has been shared since the last time; blocks, so call it in a thread."""

@@ -54,6 +54,7 @@ class Steering:
     """
 
     _is_paced = False  # by who takes the results, so that how long it takes tells nothing of the work
+    _is_alone = False  # among its own kind, so that it may take all the cores
     _flow: object = None  # whose share of the lanes it counts against, without a label: that of all single calls
 
     def __init__(self, planner: Planner, known: Known, venues: Venues, records: Records) -> None:
@@ -74,8 +75,11 @@ class Steering:
 
     def decide(self, n_items: int | None, **now: Any) -> Decision:
         """Return where the run should execute, by what is known now."""
-        processes = self._venues.processes
-        return self._planner.decide(self._known, n_items, self._local, processes, own=self._share.own, **now)
+        threads, processes, own = self._venues.threads, self._venues.processes, self._share.own
+        threads_backlog_s = threads.backlog_s and max(0.0, threads.backlog_s - own.get(threads, 0.0))
+        return self._planner.decide(
+            self._known, n_items, self._local, processes, own=own, threads_backlog_s=threads_backlog_s, **now
+        )
 
     def stop(self, error: Exception) -> None:
         """End the run with this error, from its own event loop; its items are stopped."""
@@ -136,7 +140,7 @@ class Steering:
 
     def _fitting(self, job: Job, source: Source) -> Job:
         """Return the job as it should execute by what was decided, with what makes it ready to travel."""
-        if self._decision.reason is Reason.INNER_PARALLELISM and self._backend().is_remote:
+        if (self._is_alone or self._decision.reason is Reason.INNER_PARALLELISM) and self._backend().is_remote:
             job = job.alone()
         if (context := current_context()) is not None:
             job = job.within(context)

@@ -111,7 +111,8 @@ def _by_estimate(
         strategy, chosen, reason = PROCESSES, processes, leaving
     else:
         to_beat_s = serial.seconds * _head_start(work, config)
-        if options.thread_safe and threads.workers > 1 and threads.seconds <= to_beat_s:
+        is_beside = threads.workers > 1 or work.local_backlog_s > LOCAL_PATIENCE_S
+        if options.thread_safe and is_beside and threads.seconds <= to_beat_s:
             strategy, chosen, to_beat_s = THREADS, threads, threads.seconds
         if processes.seconds <= to_beat_s and _may_pay(host, work):
             strategy, chosen = PROCESSES, processes

@@ -62,7 +62,7 @@ def estimate_threads(host: Host, work: Workload, most: int) -> Estimate:
     best = Estimate(float("inf"), 1)
     for workers in _counts(n, most):
         side_by_side_s = _makespan(n, item_s, workers, work.longest_s)
-        seconds = _trips(host.thread_trip_s, workers) + max(side_by_side_s, in_turn_s)
+        seconds = work.threads_backlog_s / most + _trips(host.thread_trip_s, workers) + max(side_by_side_s, in_turn_s)
         if seconds * NEAR < best.seconds:
             best = Estimate(seconds, workers)
     return best._replace(seconds=best.seconds * work.bias.get(Strategy.THREADS, 1.0))

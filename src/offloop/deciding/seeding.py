@@ -24,3 +24,24 @@ class Seeded:
         from numpy.random import SeedSequence, default_rng
 
         return self.fn(item, rng=default_rng(SeedSequence(self.seed, spawn_key=(index,))))
+
+
+class Keyed:
+    """Calls fn with a generator of its own, over ``SeedSequence(seed, spawn_key=key)``, besides its arguments.
+
+    Args:
+        fn: Takes ``rng=``.
+        seed: As `numpy.random.SeedSequence` takes it.
+        key: Whole numbers below 2³².
+    """
+
+    wraps_fn = True
+
+    def __init__(self, fn: Callable[..., Any], seed: int, key: tuple[int, ...]) -> None:
+        self.fn, self.seed, self.key = fn, seed, key
+
+    def __call__(self, *args: Any) -> Any:
+        """Make the call."""
+        from numpy.random import SeedSequence, default_rng
+
+        return self.fn(*args, rng=default_rng(SeedSequence(self.seed, spawn_key=self.key)))

@@ -1,0 +1,308 @@
+"""A run over branches: one queue of all their calls, which takes the dearest first.
+
+    branches ──► units, in lots ──► Ordering: which next? ──► one task for each lane ──► UnitSteering: where? ──► results,
+    by name      (one a branch)     dearest first, or alone                                                      combined here
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from .branches import Branch
+from .call_steering import CallSteering
+from .calling import Call
+from .changes import Changes
+from .deciding.ordering import Lot, Ordering
+from .deciding.seeding import Keyed
+from .errors import SessionClosedError
+from .events import UnitFinished
+from .model import Strategy
+from .options import CallOptions
+from .planning import Known, Planner, Venues
+from .plans import Plans
+from .records import Records
+from .sensing.size import size_up
+from .telemetry import emit, is_heard
+from .wire.buffers import FILE_BYTES
+from .wire.failures import type_name
+from .wire.frames import Flag
+
+_TURN_S = 0.002  # for how long branches are looked at before the event loop has its turn
+_KEY_WORDS = 4  # of 32 bits: as many as numpy's SeedSequence draws from its pool
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """One call of a branch.
+
+    Attributes:
+        branch: The branch.
+        number: Its number there.
+        fn: What is called.
+        args: With these arguments.
+        known: What is known of it.
+    """
+
+    branch: Branch
+    number: int
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    known: Known
+
+
+class UnitSteering(CallSteering):
+    """Decides for one unit.
+
+    Args:
+        planner, known, venues, records: See `Steering`.
+        flow: Whose share of the lanes it counts against, without a label.
+        is_alone: Whether nothing else of its run executes meanwhile.
+    """
+
+    def __init__(
+        self, planner: Planner, known: Known, venues: Venues, records: Records, flow: object, *, is_alone: bool
+    ) -> None:
+        super().__init__(planner, known, venues, records)
+        self._flow, self._is_alone = flow, is_alone
+
+    def told(self, unit: Unit, started: float, error: str | None) -> UnitFinished:
+        """Return what is to be told of it, now that it is over."""
+        now, begun = monotonic(), self._begun
+        if isinstance(self._executor, Call) and self._executor.begun < math.inf:
+            begun = self._executor.begun
+        elif self.tally.busy_s:
+            begun = max(begun, now - self.tally.busy_s)
+        return UnitFinished(
+            branch=unit.branch.name,
+            unit=unit.number,
+            n_units=unit.branch.n_units,
+            fn=self.name,
+            strategy=str(self._decision.strategy),
+            reason=str(self._decision.reason),
+            inner=self._known.inner,
+            wait_s=begun - started,
+            wall_s=now - begun,
+            error=error,
+            label=self.label,
+        )
+
+
+class BranchesRun:
+    """One run over branches; made for one.
+
+    Args:
+        planner: Decides.
+        plans: Makes jobs.
+        venues: Where units may execute.
+        records: Where decisions and counts go.
+        options: The options of the call.
+        costs: Seconds per unit that the user knows, by branch.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        plans: Plans,
+        venues: Venues,
+        records: Records,
+        options: CallOptions,
+        costs: Mapping[str, float],
+    ) -> None:
+        self._planner, self._plans, self._venues, self._records = planner, plans, venues, records
+        self._options, self._costs = options, costs
+        self._unit_options = replace(options, on_error="raise")  # each for itself
+        self._changes = Changes()
+        self._waiting: dict[Lot, deque[Unit]] = {}
+        self._ordering: Ordering
+        self._error: Exception | None = None
+        self._started = monotonic()
+
+    async def execute(self, branches: list[Branch]) -> dict[str, Any]:
+        """Have all units executed; return the branches' values by name.
+
+        Raises:
+            Exception: The first failure, unless ``on_error`` keeps it.
+            ExceptionGroup: All failures, if ``on_error`` is ``group``.
+        """
+        lots: list[Lot] = []
+        looked_until = monotonic() + _TURN_S
+        for branch in branches:
+            for lot_units in await self._look_at(branch):
+                lots.append(self._lot(lot_units))
+            if monotonic() > looked_until:
+                await anyio.lowlevel.checkpoint()
+                looked_until = monotonic() + _TURN_S
+        n_lanes = self._n_lanes
+        self._ordering = Ordering(lots, n_lanes)
+        shared = self._share()
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                for _ in range(min(n_lanes, sum(lot.n_waiting for lot in lots))):
+                    self._tasks.start_soon(self._serve)
+                for branch in branches:
+                    if not branch.n_units:
+                        self._finish(branch)
+        finally:
+            for value in shared:
+                self._venues.outgoing.shares.release(value)
+        if self._error is not None:
+            raise self._error
+        errors = [error for branch in branches for error in branch.in_order]
+        if errors and self._options.on_error == "group":
+            raise ExceptionGroup(f"{len(errors)} units of {len(branches)} branches failed", errors)
+        return {branch.name: branch.value for branch in branches}
+
+    @property
+    def _n_lanes(self) -> int:
+        """How many units execute side by side at most."""
+        options, venues = self._options, self._venues
+        if options.strategy is Strategy.SERIAL or not self._planner.has_workers:
+            return 1
+        most = venues.threads.limit if options.strategy is Strategy.THREADS else venues.processes.limit
+        return most if options.workers in (None, -1) else min(most, options.workers or 1)
+
+    # --- what there is to do -----------------------------------------------------------------------------------------
+
+    async def _look_at(self, branch: Branch) -> list[list[Unit]]:
+        """Return the units of a branch, the dearest first as far as is known, apart from those that run alone."""
+        found: tuple[list[Unit], list[Unit]] = [], []
+        looked_until = monotonic() + _TURN_S
+        for number, called in enumerate(branch.calls):
+            fn, args = _as_call(called)
+            known = self._planner.look_at(fn, args, self._unit_options, branch.name)
+            if self._options.seed is not None:
+                fn = Keyed(fn, self._options.seed, (*words(branch.name), number))
+            found[known.inner is not None].append(Unit(branch, number, fn, args, known))
+            if monotonic() > looked_until:
+                await anyio.lowlevel.checkpoint()
+                looked_until = monotonic() + _TURN_S
+        for part in found:
+            part.sort(key=lambda unit: -(unit.known.cost.item_s or 0.0))
+        return [part for part in found if part]
+
+    def _lot(self, waiting: list[Unit]) -> Lot:
+        first = waiting[0]
+        costs = [cost_s for unit in waiting if (cost_s := unit.known.cost.item_s) is not None]
+        learned_s = sum(costs) / len(costs) if costs else None
+        cost_s = self._costs.get(first.branch.name, self._options.item_cost_s or learned_s)
+        lot = Lot(len(waiting), cost_s, is_exclusive=first.known.inner is not None)
+        self._waiting[lot] = deque(waiting)
+        return lot
+
+    def _share(self) -> list[Any]:
+        """Share large arrays and frames that stand in several units, so that they are stored once; return them."""
+        shares, seen = self._venues.outgoing.shares, Counter[int]()
+        values: dict[int, Any] = {}
+        for waiting in self._waiting.values():
+            for unit in waiting:
+                for value in (*unit.args, *(unit.fn.keywords.values() if isinstance(unit.fn, partial) else ())):
+                    seen[id(value)] += 1
+                    values[id(value)] = value
+        large = [value for key, value in values.items() if seen[key] > 1 and _is_data(value) and not shares.holds(value)]
+        for value in large:
+            self._venues.outgoing.share(value, at_once=False)
+        return large
+
+    # --- doing it ----------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        """Execute units, one after another, for as long as some wait."""
+        while self._error is None and not self._ordering.is_empty:
+            now = monotonic()
+            lot = self._ordering.begin(now)
+            if lot is None:
+                await self._changes.wait()
+                continue
+            unit = self._waiting[lot].popleft()
+            took_s = 0.0
+            try:
+                took_s = await self._execute(unit, lot)
+            finally:
+                self._ordering.end(lot, now, took_s)
+                self._changes.notify()
+            unit.branch.n_left -= 1
+            if not unit.branch.n_left:
+                self._finish(unit.branch)
+
+    async def _execute(self, unit: Unit, lot: Lot) -> float:
+        """Execute a unit, and return how long it took."""
+        branch, known = unit.branch, unit.known
+        if known.cost.item_s is None and lot.cost_s is not None:  # as its siblings
+            known.options = replace(known.options, item_cost_s=lot.cost_s)
+        steering = UnitSteering(
+            self._planner, known, self._venues, self._records, self, is_alone=lot.is_exclusive
+        )
+        job = self._plans.job(unit.fn, unit.fn, Flag.STAR, known.options)
+        begun = monotonic()
+        what: str | None = "cancelled"
+        try:
+            branch.values[unit.number] = await steering.execute(job, unit.args)
+            what = None
+        except Exception as error:
+            what = type_name(error)
+            self._fail(branch, unit.number, error)
+        finally:
+            if is_heard(UnitFinished.level):
+                emit(steering.told(unit, self._started, what))
+        return steering.tally.busy_s or monotonic() - begun
+
+    def _fail(self, branch: Branch, number: int, error: Exception) -> None:
+        branch.name_in(error, number)
+        branch.errors[number] = error
+        is_closed = isinstance(error, SessionClosedError) and self._records.state == "closed"
+        if (self._options.on_error == "raise" or is_closed) and self._error is None:
+            self._error = error
+            self._tasks.cancel_scope.cancel()
+
+    def _finish(self, branch: Branch) -> None:
+        """Put together what a branch's units have returned, if that is asked for and none has failed."""
+        if branch.combine is not None and not branch.errors:
+            self._tasks.start_soon(self._combine, branch)
+
+    async def _combine(self, branch: Branch) -> None:
+        """Combine in the local thread: what units return is here, and the user's own error arrives as itself."""
+        assert branch.combine is not None
+        options = replace(self._unit_options, strategy=Strategy.SERIAL, item_timeout_s=None, item_cost_s=None)
+        known = self._planner.look_at(branch.combine, (branch.values,), options)
+        steering = UnitSteering(self._planner, known, self._venues, self._records, self, is_alone=False)
+        job = self._plans.job(branch.combine, branch.combine, Flag.STAR, options)
+        try:
+            branch.combined = await steering.execute(job, (branch.values,))
+        except Exception as error:
+            self._fail(branch, branch.n_units, error)
+
+
+def _as_call(called: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Take a call apart: its positional arguments are sent each time, as those of `run` are."""
+    if not isinstance(called, partial):
+        return called, ()
+    fn: Callable[..., Any] = called.func
+    return partial(fn, **called.keywords) if called.keywords else fn, called.args
+
+
+def words(name: str) -> tuple[int, ...]:
+    """Return the words of 32 bits that a branch's name stands for in the spawn keys of its units."""
+    import hashlib
+
+    digest = hashlib.sha256(name.encode()).digest()
+    return tuple(int.from_bytes(digest[at : at + 4], "little") for at in range(0, 4 * _KEY_WORDS, 4))
+
+
+def _is_data(value: Any) -> bool:
+    """Whether this is a large array or frame of which each item gets a view of its own, so that no write is seen by others."""
+    kind = type(value).__module__.partition(".")[0]
+    if kind == "numpy":
+        return getattr(getattr(value, "dtype", None), "hasobject", True) is False and value.nbytes >= FILE_BYTES
+    if kind != "pandas":
+        return False
+    types = getattr(value, "dtypes", ())
+    return all(getattr(one, "hasobject", False) is False for one in getattr(types, "array", (types,))) and size_up(value).n_bytes >= FILE_BYTES
