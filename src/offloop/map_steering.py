@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -35,6 +36,21 @@ _OTHERWISE = 4.0  # a run's own mean counts against what was learned if it is of
 
 # Decisions that rest on an estimate, and may turn out otherwise.
 _REVISABLE = frozenset({Reason.MEASURING, Reason.TOO_SMALL, Reason.SINGLE_WORKER, Reason.FASTER, Reason.PROTECTS_LOOP})
+
+
+@dataclass(slots=True, eq=False)
+class _First:
+    """The first items of a run, which are executed before it is clear where the others will.
+
+    Attributes:
+        chunks: The items.
+        errand: What became of them; None if they were not begun.
+        failure: What kept them from being executed where they were to.
+    """
+
+    chunks: list[Chunk] = field(default_factory=list)
+    errand: Errand | None = None
+    failure: Exception | None = None
 
 
 class MapSteering(Steering):
@@ -79,41 +95,48 @@ class MapSteering(Steering):
             raise source.failure
 
     async def _map(self, job: Job, source: Source, sink: Sink) -> None:
-        options = self._known.options
-        is_measured = self._decision.reason is Reason.MEASURING
-        if not is_measured:
+        begins_here = self._is_measuring or self._decision.strategy is Strategy.SERIAL
+        if not self._is_measuring:
             self._settle(self._decision)
-        errand: Errand | None = None
-        failure: Exception | None = None
-        chunks: list[Chunk] = []
-        if (is_measured or self._decision.strategy is Strategy.SERIAL) and not self._is_timed:
+        first = _First()
+        if begins_here and not self._is_timed:
             if source.n_ready == 0:
                 with anyio.CancelScope() as self._scope:  # so that `stop` reaches it: a source may be silent for long
                     await source.pull(1)
-            chunks = self._first_chunks(source, sink, is_measured)
+            first.chunks = self._first_chunks(source, sink)
         if self._stopped is not None:
             raise self._stopped
-        if chunks:
-            errand = self._executor = Errand(options, self._place)
-            self.tally.submitted = sum(len(chunk.items) for chunk in chunks)
-            self._share.move(self._backend(), self._backlog_s(sum(source.weigh(chunk.items) for chunk in chunks)))
-            try:
-                if is_measured:
-                    await self._measure(errand, job, chunks)
-                else:
-                    await errand.execute(self._backend(), job, chunks[0], _FIRST_S)
-            except (PayloadTooLarge, UnpicklableFunction, WorkerStartError) as error:
-                failure = error
-            if source.is_exhausted and (values := self._all_values(source, chunks, errand)) is not None:
-                if is_measured:
+        if first.chunks:
+            await self._execute_first(job, source, first)
+            if source.is_exhausted and (values := self._all_values(source, first)) is not None:
+                if self._is_measuring:
                     self._settle_done(source.total)
                 sink.take_in(Outcomes(0, values, {}))
                 return
-        await self._map_the_rest(job, source, sink, chunks, errand, is_measured, failure)
+        await self._map_the_rest(job, source, sink, first)
 
-    def _first_chunks(self, source: Source, sink: Sink, is_measured: bool) -> list[Chunk]:
+    @property
+    def _is_measuring(self) -> bool:
+        """Whether what the first items take is to decide."""
+        return self._decision.reason is Reason.MEASURING
+
+    async def _execute_first(self, job: Job, source: Source, first: _First) -> None:
+        """Execute the first items; what goes wrong with them or is left of them is `_map_the_rest`'s."""
+        errand = first.errand = self._executor = Errand(self._known.options, self._place)
+        self.tally.submitted = sum(len(chunk.items) for chunk in first.chunks)
+        self._share.move(self._backend(), self._backlog_s(sum(source.weigh(chunk.items) for chunk in first.chunks)))
+        try:
+            if self._is_measuring:
+                await self._measure(errand, job, first.chunks)
+            else:
+                await errand.execute(self._backend(), job, first.chunks[0], _FIRST_S)
+        except (PayloadTooLarge, UnpicklableFunction, WorkerStartError) as error:
+            first.failure = error
+
+    def _first_chunks(self, source: Source, sink: Sink) -> list[Chunk]:
         """Return the items that show what the others will be like; nothing if none are at hand."""
-        pace, estimated_s = self._pace, None if is_measured else self._decision.estimated_s
+        is_measured, pace = self._is_measuring, self._pace
+        estimated_s = None if is_measured else self._decision.estimated_s
         fitting = first_size(pace.item_s, source.remaining, estimated_s, source.probe, pace.least)
         size = min(self._known.options.chunk_size or fitting, sink.most_at_once(1))
         if (room := sink.room(0, 1, source.unit if is_measured else size)) is not None:
@@ -142,10 +165,11 @@ class MapSteering(Steering):
         if errand.stall_s > STALL_S:  # not even a timer got the GIL
             self._known.cost.watched(1.0, errand.stall_s, errand.stall_s)
 
-    def _all_values(self, source: Source, chunks: list[Chunk], errand: Errand) -> list[Any] | None:
+    def _all_values(self, source: Source, first: _First) -> list[Any] | None:
         """Return what all items returned, if the reports on the first ones are all that there is to tell."""
-        reports = errand.reports
-        if len(reports) != len(chunks) or errand.held is not None:
+        assert first.errand is not None
+        reports = first.errand.reports
+        if len(reports) != len(first.chunks) or first.errand.held is not None:
             return None
         if not all(_is_whole(chunk, report) for chunk, report in reports):
             return None
@@ -155,19 +179,10 @@ class MapSteering(Steering):
             self._learn_at_once(report.n_items, source.weigh(chunk.items), report)
         return values
 
-    async def _map_the_rest(
-        self,
-        job: Job,
-        source: Source,
-        sink: Sink,
-        chunks: list[Chunk],
-        errand: Errand | None,
-        is_measured: bool,
-        failure: Exception | None,
-    ) -> None:
+    async def _map_the_rest(self, job: Job, source: Source, sink: Sink, first: _First) -> None:
         """Go on where the first items have not been all, or did not just return."""
         known, stay = self._known, self._stay
-        if errand is not None and errand.has_begun:
+        if first.errand is not None and first.errand.has_begun:
             self._place = self._place._replace(until=math.inf)
         queue, changes = Queue(source), Changes()
         accounts = Accounts(
@@ -187,11 +202,11 @@ class MapSteering(Steering):
         )
         sink.room_made = changes.notify
         try:
-            if errand is not None:
-                run.take_on(chunks, errand, self._backend())
-            if failure is not None:
-                accounts.come_home(failure)
-            if is_measured:
+            if first.errand is not None:
+                run.take_on(first.chunks, first.errand, self._backend())
+            if first.failure is not None:
+                accounts.come_home(first.failure)
+            if self._is_measuring:
                 self._settle_measured(run)
             if not run.is_over:
                 self._move(run)
