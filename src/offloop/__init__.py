@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .ask_error import AskError as AskError
     from .default import close_default_session as close_default_session
     from .default import run as run
     from .default import run_batches as run_batches
@@ -43,8 +44,17 @@ if TYPE_CHECKING:
     from .settings import SettingSource as SettingSource
     from .streaming import Results as Results
     from .streaming import Stream as Stream
+    from .sync import SyncSession as SyncSession
+    from .sync import close_default_session_sync as close_default_session_sync
+    from .sync import run_batches_sync as run_batches_sync
+    from .sync import run_branches_sync as run_branches_sync
+    from .sync import run_parallel_sync as run_parallel_sync
+    from .sync import run_sync as run_sync
+    from .sync_streaming import SyncResults as SyncResults
+    from .sync_streaming import SyncStream as SyncStream
     from .telemetry import add_sink as add_sink
     from .telemetry import use_default_sink as use_default_sink
+    from .worker.asking import ask as ask
     from .worker.task import checkpoint as checkpoint
     from .worker.task import in_worker as in_worker
     from .worker.task import is_cancelled as is_cancelled
@@ -54,6 +64,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = (
+    "AskError",
     "AsyncFunctionError",
     "BatchLengthError",
     "BatchTypeError",
@@ -76,6 +87,9 @@ __all__ = (
     "SettingTypeError",
     "Strategy",
     "Stream",
+    "SyncResults",
+    "SyncSession",
+    "SyncStream",
     "TaskCancelled",
     "UnpicklableError",
     "UnpicklableFunction",
@@ -86,15 +100,21 @@ __all__ = (
     "WorkerInitError",
     "WorkerStartError",
     "add_sink",
+    "ask",
     "call",
     "checkpoint",
     "close_default_session",
+    "close_default_session_sync",
     "in_worker",
     "is_cancelled",
     "run",
     "run_batches",
+    "run_batches_sync",
     "run_branches",
+    "run_branches_sync",
     "run_parallel",
+    "run_parallel_sync",
+    "run_sync",
     "shield",
     "star",
     "units",
@@ -109,6 +129,7 @@ _HOMES = {
         *(name for name in __all__ if name.endswith(("Error", "Crashed", "Cancelled", "Large", "Overloaded", "Timeout"))),
         *(name for name in __all__ if name.startswith("Unpicklable") and not name.endswith("Error")),
     ),
+    ".ask_error": ("AskError",),
     ".events": ("Event",),
     ".functions": ("call", "star", "units"),
     ".model": ("Decision", "Reason", "SessionStatistics", "Strategy"),
@@ -116,7 +137,13 @@ _HOMES = {
     ".options": ("CallOptions",),
     ".settings": ("ParallelConfig", "SettingSource"),
     ".streaming": ("Results", "Stream"),
+    ".sync": (
+        *("SyncSession", "close_default_session_sync"),
+        *(name for name in __all__ if name.startswith("run") and name.endswith("_sync")),
+    ),
+    ".sync_streaming": ("SyncResults", "SyncStream"),
     ".telemetry": ("add_sink", "use_default_sink"),
+    ".worker.asking": ("ask",),
     ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "shield", "worker_state"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -270,11 +270,11 @@ class ItemTimedOut(Event):
 class ItemAbandoned(Event):
     """An item in a thread of this process was to stop and did not within ``grace_s``: it goes on, and nobody waits for it.
 
-    Its thread is used no more; a fresh one takes its place.
+    Its thread is used no more; a fresh one takes its place. The same is told of a handler that answers an item's question.
 
     Attributes:
-        fn: Name of the function.
-        item: Index of the item; 0 for a single call; None where it was between items.
+        fn: Name of the function; of a handler after ``answer=``.
+        item: Index of the item; 0 for a single call; None where it was between items, and of a handler.
         grace_s: How long it had to stop.
     """
 

@@ -193,6 +193,8 @@ class Lifetime:
         return is_done
 
     def __del__(self) -> None:
+        if (portal := getattr(self, "portal", None)) is not None:
+            portal.end_soon()
         records = getattr(self, "_records", None)
         if records is not None and records.state in ("open", "draining") and self._processes.pool.lanes:
             warnings.warn("a ParallelSession was never closed; its workers end now", ResourceWarning, stacklevel=2, source=self)

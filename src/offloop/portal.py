@@ -1,20 +1,22 @@
-"""A portal: an event loop in a thread of its own, for callers that have none."""
+"""A portal: an event loop in a thread of its own, for callers that have none.
+
+What anyio's own portal doesn't do, and this does: it takes calls without waiting for the loop, so also from another event loop's
+thread; it gives tasks the context of who calls; it says when a call that was cancelled has stopped; a process may be forked beside it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future, wait
-from contextlib import ExitStack
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
 
 import anyio
-from anyio.abc import TaskStatus
-from anyio.from_thread import start_blocking_portal
-from anyio.lowlevel import current_token
 
 from .errors import SessionClosedError
 from .forking import in_forked_child
@@ -63,8 +65,11 @@ class Submission(Generic[T]):
                     self._scope.cancel()
                 value = await self._fn(*self._args)
                 self.future.set_result(value)
-        except Exception as error:
-            self.future.set_exception(error)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # SystemExit too: it is the caller's, and would end the portal
+            trace = error.__traceback__
+            self.future.set_exception(error.with_traceback(trace and trace.tb_next))  # this frame would keep itself, by the future
         finally:
             self._scope = None
             if not self.future.done():
@@ -77,11 +82,10 @@ class Portal:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_closed = False
-        self._started = ExitStack()  # ends the thread, and returns when it has ended
+        self._thread: threading.Thread | None = None
         self._post: Callable[..., object] | None = None  # has something called in the thread
         self._tasks: asyncio.TaskGroup
         self._stop: asyncio.Event
-        self._thread: threading.Thread
         self._under_way: set[Submission[Any]] = set()
         _portals.add(self)
 
@@ -94,16 +98,24 @@ class Portal:
         post = self._post or self._start()
         submission = Submission(post, fn, args)
         self._under_way.add(submission)
-        submission.future.add_done_callback(lambda _: self._under_way.discard(submission))
         try:
             post(self._begin, submission, copy_context())
         except RuntimeError:
+            self._under_way.discard(submission)
             submission.refuse()
         return submission
 
     def _begin(self, submission: Submission[Any], context: Context) -> None:
         if not self._stop.is_set():
-            self._tasks.create_task(submission.execute(), context=context)
+            if (sniffio := sys.modules.get("sniffio")) is not None:  # else anyio would take the caller's kind of loop for this one's
+                context.run(sniffio.current_async_library_cvar.set, "asyncio")
+            self._tasks.create_task(self._execute(submission), context=context)
+
+    async def _execute(self, submission: Submission[Any]) -> None:
+        try:
+            await submission.execute()
+        finally:
+            self._under_way.discard(submission)
 
     def call(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Have ``await fn(*args)`` executed on the portal and return what it returns.
@@ -124,34 +136,34 @@ class Portal:
                 submission.cancel()
                 wait([submission.future])
             raise
+        finally:
+            del submission  # else an error would keep it, by this frame, and it the error
 
     @property
     def is_here(self) -> bool:
         """Whether this is the portal's own thread."""
-        return self._post is not None and threading.current_thread() is self._thread
+        return threading.current_thread() is self._thread
 
     def _start(self) -> Callable[..., object]:
         with self._lock:
             if self._is_closed:
                 raise SessionClosedError("closed")
             if self._post is None:
-                portal = self._started.enter_context(start_blocking_portal(name="offloop-portal"))
-                ended, self._post = portal.start_task(self._serve)
-                self._started.callback(wait, [ended])
-                self._started.callback(self._let_end)
+                started: Future[Callable[..., object]] = Future()
+                thread = threading.Thread(
+                    target=lambda: asyncio.run(self._serve(started)), name="offloop-portal", daemon=True
+                )
+                thread.start()
+                self._thread, self._post = thread, started.result()
             return self._post
 
-    async def _serve(self, *, task_status: TaskStatus[Callable[..., object]]) -> None:
-        self._thread, self._stop = threading.current_thread(), asyncio.Event()
+    async def _serve(self, started: Future[Callable[..., object]]) -> None:
+        self._stop = asyncio.Event()
         async with asyncio.TaskGroup() as self._tasks:  # anyio's can't give tasks a context
-            task_status.started(poster(current_token().native_token))
+            started.set_result(poster(asyncio.get_running_loop()))
             await self._stop.wait()
             for submission in list(self._under_way):
                 submission.cancel()
-
-    def _let_end(self) -> None:
-        assert self._post is not None
-        self._post(self._stop.set)
 
     def close(self) -> None:
         """Cancel what is left and end the thread; blocks until it has ended. Idempotent.
@@ -163,14 +175,22 @@ class Portal:
             raise RuntimeError("a portal can't be closed on its own event loop, which would wait for itself")
         with self._lock:
             self._is_closed = True
-            self._started.close()
+            self.end_soon()
+            if self._thread is not None:
+                self._thread.join()
             for submission in list(self._under_way):
                 submission.refuse()
+
+    def end_soon(self) -> None:
+        """Cancel what is left and have the thread end, without waiting for that."""
+        if self._post is not None:
+            with suppress(RuntimeError):  # it has ended
+                self._post(self._stop.set)
 
     def leave_behind(self) -> None:
         """In a forked child: forget the thread, which is the parent's."""
         self._lock = threading.Lock()
-        self._post, self._started = None, ExitStack()
+        self._post = self._thread = None
         self._under_way = set()
 
 

@@ -22,6 +22,7 @@ from .options import CallOptions
 from .pool.condition import Condition
 from .pool.lane import WorkerLane
 from .pool.pool import Pool
+from .pool.thread_lane import current_thread_lane
 from .pool.waiting import is_closed
 from .reporting import is_fallback, snapshot, tell_decision, tell_end, tell_guidance
 from .tally import Tally
@@ -107,7 +108,8 @@ class Records:
     @property
     def _is_needed(self) -> bool:
         """Whether the caller is an item that executes in this process, or belongs to a run that was admitted as a whole."""
-        return task.current.task is not None or (bool(self._whole) and _within.get() in self._whole)
+        is_item = task.current.task is not None or current_thread_lane() is not None  # this thread, or who waits for this portal
+        return is_item or (bool(self._whole) and _within.get() in self._whole)
 
     @property
     def n_pending(self) -> int:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
 
+from .blocking import call_stoppable
 from .branch_run import BranchesRun
 from .branches import branch_options, branches_of
 from .call_steering import CallSteering
+from .checks import worker_count
 from .functions import units
 from .maps import Maps
-from .options import RUN_OPTIONS, BranchOptions, RunOptions
+from .model import Strategy
+from .options import RUN_OPTIONS, BranchOptions, RunOptions, check_answer, resolve_options
+from .pool.exiting import finish_at_exit
 from .records import Whole
 from .wire.frames import Flag
+from .wire.pickling import function_name
+
+if TYPE_CHECKING:
+    from .adapters.futures import SessionExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,7 +48,13 @@ class ParallelSession(Maps):
         SettingTypeError: A setting does not exist, or its value is of the wrong type.
     """
 
-    async def run(self, fn: Callable[[*Ts], R], *args: *Ts, **options: Unpack[RunOptions]) -> R:
+    async def run(
+        self,
+        fn: Callable[[*Ts], R],
+        *args: *Ts,
+        answer: Callable[[Any], object] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> R:
         """Call ``fn(*args)`` off the loop and return what it returns.
 
         Cancelling stops the call, and returns when it has stopped: it ends at its next `checkpoint`, else it is interrupted,
@@ -49,6 +63,9 @@ class ParallelSession(Maps):
         Args:
             fn: A plain function; keyword arguments by `functools.partial` or `call`.
             *args: Its arguments. They are sent as they are at the time of the call; fn must not change them.
+            answer: Answers what fn asks by `ask`: a plain function of one question, called in a thread of this process while fn
+                waits, one question at a time. It can't be stopped: who cancels the call waits for its end too, but no longer
+                than ``grace_s``.
             **options: See `CallOptions`.
 
         Returns:
@@ -66,6 +83,8 @@ class ParallelSession(Maps):
         await self._records.knock(fn, options.get("label"))
         plan = self._plans.of(fn, options, RUN_OPTIONS)
         job = plan.job or self._plans.job(fn, fn, Flag.STAR, plan.options)
+        if answer is not None:
+            job = job.answered_by(check_answer(answer))
         known = self._planner.look_at(fn, args, plan.options)
         value: R = await CallSteering(self._planner, known, self._venues, self._records).execute(job, args)
         return value
@@ -146,3 +165,64 @@ class ParallelSession(Maps):
         with self._records.whole(Whole("run_branches", resolved.label)):
             run = BranchesRun(self._planner, self._plans, self._venues, self._records, resolved, costs)
             return await run.execute(checked)
+
+    async def run_joblib(self, fn: Callable[[], R]) -> R:
+        """Call ``fn()`` in a thread, with all that joblib does for it executed by this session's workers.
+
+            await session.run_joblib(lambda: grid.fit(X, y))
+
+        What is parallel by joblib, as most of scikit-learn is, uses the workers, see `offloop.adapters.joblib`; the rest of fn executes
+        in the thread. The event loop stays free, and context variables are the caller's. It is one call to `drain` and to the limits.
+
+        Cancelling has joblib's calls, now and to come, raise `TaskCancelled` in fn, and returns when fn has returned. What fn
+        does itself, or with ``n_jobs=1``, isn't interrupted: cancelling waits for its next joblib call, or for its end.
+
+        Args:
+            fn: A plain function without arguments; it is called in this process.
+
+        Returns:
+            What fn returned.
+
+        Raises:
+            Exception: What fn raised.
+            ModuleNotFoundError: joblib isn't installed.
+            Overloaded, SessionClosedError: As for `run`.
+        """
+        from .adapters.joblib import Joblib
+
+        await self._records.knock(fn, "joblib")
+        with self._records.whole(Whole(function_name(fn), "joblib")):
+            joblib = Joblib(self)
+            return await call_stoppable(lambda: joblib.call(fn), joblib.stop)
+
+    def executor(self, *, workers: int | None = None, **options: Unpack[RunOptions]) -> SessionExecutor:
+        """Return a `concurrent.futures.Executor` over this session's workers, for what takes one.
+
+            with session.executor() as executor:
+                future = executor.submit(fn, *args)
+
+        It works in threads without an event loop too. A call runs once (``retries=0``) in a worker process, unless options, or the
+        session's own strategy, say otherwise. Shutting it down leaves the session as it is.
+
+        Args:
+            workers: The most calls that run at a time; None: as many as the session has workers.
+            **options: Of every call; see `CallOptions`.
+
+        Raises:
+            SettingError: An option has a value that can't work.
+            SessionClosedError: The session isn't open.
+        """
+        from .adapters.futures import SessionExecutor
+
+        self._records.check_open()
+        if self.config.strategy is Strategy.AUTO:
+            options.setdefault("strategy", Strategy.PROCESSES)
+        options.setdefault("retries", 0)
+        strategy = resolve_options(self.config, options, RUN_OPTIONS, is_consent=self._is_consent).strategy
+        limit = self._threads.limit if strategy is Strategy.THREADS else self._processes.limit
+        if strategy is Strategy.SERIAL or not self._planner.has_workers:
+            limit = 1
+        asked = worker_count(workers) or limit
+        executor = SessionExecutor(self, limit if asked == -1 else min(asked, limit), options)
+        finish_at_exit(executor)
+        return executor
