@@ -18,13 +18,13 @@
     ├── BatchTypeError          (TypeError)     what fn returned for blocks of rows can't be concatenated
     ├── Overloaded              (RuntimeError)  the session takes no more calls just now
     ├── ItemError               (RuntimeError)  stands in for what fn raised and can't be raised here
+    ├── AskError                (RuntimeError)  a question of fn got no answer; in ask_error.py
     └── SessionClosedError      (RuntimeError)  the session was closed, or never opened
 
     TaskCancelled               (BaseException) raised inside fn when its item is to stop
 
-What the user's function raises arrives as itself; `ItemError` stands in only for what would end the caller's own loop
-(SystemExit, StopIteration, …) or can't be rebuilt here. Every class takes its fields by position and composes its text from
-them, so that each survives a pickle round trip. `Explained` says how that is laid out; its code names the class for good.
+What the user's function raises arrives as itself, or as `ItemError` where it would end the caller's own loop or can't be rebuilt
+here. Fields are positional and texts are composed from them, so that each class survives a pickle round trip; see `Explained`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Any, Literal, TypedDict
 
 from .checks import (
@@ -217,6 +218,20 @@ def resolve_options(
         _check_stoppable(setting, given[setting], checked["strategy"])
         checked["item_timeout_s"] = limit_s
     return CallOptions(is_consent=is_consent or "strategy" in given, **checked)
+
+
+def check_answer(handler: object) -> Callable[[Any], Any]:
+    """Return what is to answer questions.
+
+    Raises:
+        SettingTypeError: It can't: it isn't a function, or an async one.
+    """
+    if not callable(handler):
+        raise SettingTypeError("answer", handler, "write a function that takes a question and returns the answer.")
+    if iscoroutinefunction(handler):
+        advice = "it is called in a thread, so write a plain function; anyio.from_thread.run reaches the event loop from there."
+        raise SettingTypeError("answer", handler, advice)
+    return handler
 
 
 def _check_stoppable(setting: str, limit_s: object, strategy: Strategy) -> None:

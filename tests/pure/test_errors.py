@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import offloop
-from offloop import errors
+from offloop import ask_error, errors
+from offloop.ask_error import AskError
 from offloop.errors import (
     AsyncFunctionError,
     BatchLengthError,
@@ -62,6 +63,7 @@ EXAMPLES: list[BaseException] = [
     WorkerCrashed(3, 3, -9, "app.fn", "out of memory", DUMP),
     ItemTimeout(3, 0.5, 0.625, "app.fn"),
     ItemError(3, "SystemExit", "1", "why"),
+    AskError("why", "fix"),
     BatchLengthError("app.fn", 256, 1),
     BatchTypeError("app.fn", "None", "which has no rows"),
     PayloadTooLarge(900, 100),
@@ -76,11 +78,12 @@ EXAMPLES: list[BaseException] = [
 
 
 def classes() -> set[type[BaseException]]:
-    """Return every exception class that the module defines."""
+    """Return every exception class that the modules of errors define."""
     return {
         value
-        for value in vars(errors).values()
-        if inspect.isclass(value) and issubclass(value, BaseException) and value.__module__ == errors.__name__
+        for module in (errors, ask_error)
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, BaseException) and value.__module__ == module.__name__
     }
 
 
@@ -141,6 +144,7 @@ CODES = {
     "batch-length": "BatchLengthError",
     "batch-type": "BatchTypeError",
     "item-error": "ItemError",
+    "ask": "AskError",
     "overloaded": "Overloaded",
     "session-closed": "SessionClosedError",
     "task-cancelled": "TaskCancelled",
@@ -198,6 +202,7 @@ LABELS_OF = {
     WorkerCrashed: "where fn fix",
     ItemTimeout: "where fn cause fix",
     ItemError: "where cause fix",
+    AskError: "cause fix",
     BatchLengthError: "fn cause fix",
     BatchTypeError: "fn cause fix",
     Overloaded: "cause fix",

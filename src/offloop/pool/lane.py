@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -16,32 +15,26 @@ from ..deciding.stopping import Act, Stopping
 from ..strategies.base import Chunk, Job, LaneLost
 from ..telemetry import tell_worker_killed, tell_worker_retired
 from ..wire.buffers import FILE_BYTES, Segment, alive
-from ..wire.descriptors import Descriptors, send_with
+from ..wire.descriptors import Descriptors
 from ..wire.frames import Flag, Frame, FrameReader, Kind, ProtocolError, pack_header
 from ..wire.memory import MemoryFile
 from ..wire.pickling import dumps_plain
 from ..wire.status_page import CANCEL, ITEM, SPENT, WHY_SPENT, last_begun, n_finished
 from ..wire.storage import Storage
 from ..worker.context import NO_CONTEXT, Context
+from .answering import Answerer
 from .hearing import hear
 from .readiness import Readiness
 from .report import Unopened, WorkerReport
 from .watchdog import Watchdog
 from .worker import Worker
+from .writing import BURST_S, Writer
 
 # What a worker keeps of functions that it may be asked for again; the parent drops the least recently used.
 _MAX_FUNCTIONS = 256
 _MAX_FUNCTION_BYTES = 64 << 20
 
-# How long a large message is moved before the loop gets its turn. A socket buffer holds about 200 kB, so that on a busy
-# loop, with one buffer a round, 50 MB would take 250 rounds.
-_BURST_S = 0.001
-# The kernel has no room for more just now: of descriptors that are on their way a user may have only so many.
-_BUSY = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
-
 _REAPED_S = 0.4  # how long to wait until a dead process is reaped: usually 1 to 3 ms
-
-_JOIN = 1 << 16  # up to here header and payload are joined for one write
 
 
 class WorkerLane:
@@ -51,11 +44,11 @@ class WorkerLane:
         self.worker = worker
         self._storage = storage
         self.in_flight: deque[Chunk] = deque()
-        self._names: dict[int, str] = {}  # of the functions in flight, by epoch
+        self._jobs: dict[int, Job] = {}  # of the chunks in flight, by epoch
         self._socket = worker.lane
         self._reader = FrameReader()
         self._descriptors = Descriptors()
-        self._out: deque[tuple[memoryview, MemoryFile | None]] = deque()  # with what goes along
+        self._writer = Writer(self._socket, worker.kill)
         self._segments: set[int] = set()  # numbers of those that the worker keeps
         self._epoch = 0
         self._known: OrderedDict[bytes, int] = OrderedDict()  # digests that the worker keeps, with their bytes
@@ -65,6 +58,7 @@ class WorkerLane:
         self.loop: Any = None  # of whoever leases the lane
         self._readiness: Readiness | None = None
         self._frame: Frame | None = None  # received, not yet taken
+        self._answerer: Answerer | None = None  # of questions of the chunk that is first in flight, once it has asked one
         self._watchdog = Watchdog(worker.words, worker.interrupt)
         self._is_broken_off = self._is_stopping = False  # what is in flight
         self._is_lost = False  # broken, or killed
@@ -103,10 +97,10 @@ class WorkerLane:
             duration_ns=int(budget_s * 1e9),
             n_files=_n_passed(message.file),
         )
-        self._write(header + digest, pieces, message.file)
+        self._writer.add(header + digest, pieces, message.file)
         self.in_flight.append(chunk)
-        self._names[self._epoch] = job.name
-        self._flush()
+        self._jobs[self._epoch] = job
+        self._writer.flush()
 
     def _teach(self, digest: bytes, data: bytes) -> None:
         """Send a function, and have the worker drop those that it was not asked for longest."""
@@ -115,14 +109,14 @@ class WorkerLane:
         while len(self._known) > _MAX_FUNCTIONS or (self._known_bytes > _MAX_FUNCTION_BYTES and len(self._known) > 1):
             dropped, size = self._known.popitem(last=False)
             self._known_bytes -= size
-            self._write(pack_header(Kind.FORGET, len(dropped)), [dropped])
-        self._write(pack_header(Kind.FUNCTION, len(digest) + len(data)) + digest, [data])
+            self._writer.add(pack_header(Kind.FORGET, len(dropped)), [dropped])
+        self._writer.add(pack_header(Kind.FUNCTION, len(digest) + len(data)) + digest, [data])
 
     def _bind(self, context: Context) -> None:
         """Have the worker bind a log context for what is sent from now on, unless it does."""
         packed = dumps_plain(context) if context else b""
         if packed != self._packed_context:
-            self._write(pack_header(Kind.CONTEXT, len(packed)), [packed])
+            self._writer.add(pack_header(Kind.CONTEXT, len(packed)), [packed])
         self._context, self._packed_context = context, packed
 
     def _introduce(self, segment: Segment) -> None:
@@ -131,72 +125,45 @@ class WorkerLane:
             self._segments.add(segment.number)
             data = segment.introduction()
             header = pack_header(Kind.KEEP, len(data), n_files=_n_passed(segment.file))
-            self._write(header, [data], segment.file)
+            self._writer.add(header, [data], segment.file)
 
     def tidy(self) -> None:
         """Have the worker drop the segments to which nothing refers here any more."""
         if self._segments and (dead := self._segments - alive):
             self._segments -= dead
             for number in dead:
-                self._write(pack_header(Kind.DROP, 0, start=number), ())
-            self._flush()
-
-    def _write(
-        self, header: bytes, pieces: Sequence[bytes | memoryview], file: MemoryFile | None = None
-    ) -> None:
-        if file is not None and file.path is not None:
-            file = None  # it goes by its path
-        if sum(map(len, pieces)) < _JOIN:
-            self._out.append((memoryview(b"".join((header, *pieces))), file))
-            return
-        self._out.append((memoryview(header), file))
-        self._out.extend((memoryview(piece), None) for piece in pieces)
-
-    def _flush(self) -> None:
-        """Write what the socket takes; `receive` goes on with the rest."""
-        out = self._out
-        deadline = 0.0
-        while out:
-            view, file = out[0]
-            try:
-                sent = self._socket.send(view) if file is None else send_with(self._socket, view, file.fds)
-            except BlockingIOError:
-                if monotonic() >= deadline:
-                    return
-                os.sched_yield()  # the worker is reading: it empties the socket in less than the loop's next round
-                continue
-            except OSError as error:
-                if error.errno not in _BUSY:  # the worker is gone, or can't be reached; `receive` tells
-                    out.clear()
-                    self.worker.kill()
-                return
-            if sent == len(view):
-                out.popleft()
-            else:
-                out[0] = view[sent:], None
-            if out and not deadline:
-                deadline = monotonic() + _BURST_S
+                self._writer.add(pack_header(Kind.DROP, 0, start=number), ())
+            self._writer.flush()
 
     async def receive(self) -> WorkerReport:
         """Return the next news; see `Lane`."""
         while True:
             frame = self._frame or self._next_frame()
-            if frame is not None:
-                self._frame = None
-                if frame.header.kind != Kind.LOG:
+            is_end = self._is_lost if frame is None else bool(frame.header.flags & Flag.LAST)
+            is_early = is_end and not self._is_stopping and self._answerer is not None and self._answerer.is_busy
+            self._frame = frame if is_early else None  # until the handler is over
+            if frame is not None and not is_early:
+                kind = frame.header.kind
+                if kind not in (Kind.LOG, Kind.CALL):
                     return self._report(frame)
-                hear(self.worker.pid, frame.payload)
+                if kind == Kind.CALL:
+                    self._take_question(frame)
+                else:
+                    hear(self.worker.pid, frame.payload)
                 await anyio.lowlevel.checkpoint()  # a worker may have much to say, and the loop others to serve
                 continue
-            if self._is_lost:
+            if self._is_lost and not is_early:
                 raise await self._lost()
             if self._is_broken_off:
                 self._is_broken_off = False
                 raise LaneLost([])
+            if is_early and self._answerer is not None:
+                await self._answerer.over()
+                continue
             readiness = self._readiness
             if readiness is None or readiness.loop is not self.loop:
                 readiness = self._move_to_loop()
-            readiness.want_room(bool(self._out))
+            readiness.want_room(bool(self._writer.left))
             chunk = self.in_flight[0]
             if chunk.limit is None or self._is_stopping:
                 await readiness.until(self._progress)
@@ -206,6 +173,8 @@ class WorkerLane:
     async def _watch(self, chunk: Chunk, readiness: Readiness) -> None:
         """Wait for news until an item may have executed for too long; end the worker if one does not stop."""
         wait_s = self._watchdog.look(chunk)
+        if chunk.expired is not None and chunk.limit is not None and self._answerer is not None:
+            self._answerer.stop(monotonic() + chunk.limit.grace_s, chunk.limit.grace_s)
         if wait_s is not None:
             with anyio.move_on_after(wait_s):
                 await readiness.until(self._progress)
@@ -214,6 +183,8 @@ class WorkerLane:
         what = "an item" if chunk.expired.begun is not None else "a chunk that it did not begin"
         tell_worker_killed(self.worker.pid, f"the time of {what} was over, and it did not stop")
         self.kill()
+        if self._answerer is not None and chunk.limit is not None:
+            self._answerer.stop(monotonic(), chunk.limit.grace_s)
 
     def _move_to_loop(self) -> Readiness:
         if self._readiness is not None:
@@ -223,10 +194,10 @@ class WorkerLane:
 
     def _progress(self) -> bool:
         """Move what bytes there are; True once there is a frame, or the lane has ended."""
-        if self._out:
-            self._flush()
+        if self._writer.left:
+            self._writer.flush()
             assert self._readiness is not None
-            self._readiness.want_room(bool(self._out))
+            self._readiness.want_room(bool(self._writer.left))
         deadline, is_gone = 0.0, False
         while True:
             try:
@@ -250,7 +221,7 @@ class WorkerLane:
             if self._frame is not None or self._is_lost:
                 return True
             if not deadline:
-                deadline = monotonic() + _BURST_S
+                deadline = monotonic() + BURST_S
             elif monotonic() >= deadline:
                 return False
 
@@ -266,14 +237,38 @@ class WorkerLane:
     def _report(self, frame: Frame) -> WorkerReport:
         chunk = self.in_flight[0]
         header = frame.header
-        name = self._names[chunk.epoch]
+        name = self._jobs[chunk.epoch].name
         if header.flags & Flag.LAST:
             self.in_flight.popleft()
-            del self._names[chunk.epoch]
+            del self._jobs[chunk.epoch]
             self._watchdog.over(chunk)
+            if self._answerer is not None and not self._answerer.is_busy:
+                self._let_answerer_go()
             if spent := self.worker.words[SPENT]:
                 self._retire(WHY_SPENT[spent])
         return WorkerReport(frame, chunk, name, self._file_of(frame), self._storage)
+
+    def _take_question(self, frame: Frame) -> None:
+        """Have a question of the chunk first in flight answered."""
+        chunk = self.in_flight[0]
+        answer = self._jobs[chunk.epoch].answer
+        assert answer is not None
+        if self._answerer is None:
+            self._answerer = Answerer(answer, self.loop, self._reply)
+        self._answerer.ask(frame, is_to_stop=self._is_stopping or chunk.expired is not None)
+
+    def _reply(self, number: int, pieces: Sequence[bytes | memoryview]) -> None:
+        """Answer a question."""
+        if not self._is_lost:
+            self._writer.add(pack_header(Kind.REPLY, sum(map(len, pieces)), start=number), pieces)
+            self._writer.flush()
+            if self._writer.left and self._readiness is not None:
+                self._readiness.wake()  # so that the rest is waited for
+
+    def _let_answerer_go(self) -> None:
+        if self._answerer is not None:
+            self._answerer.leave()
+            self._answerer = None
 
     def _file_of(self, frame: Frame) -> MemoryFile | Unopened | OSError | None:
         header = frame.header
@@ -291,7 +286,17 @@ class WorkerLane:
         word = self.worker.words[ITEM]
         begun = [(chunk, last_begun(word, chunk.epoch)) for chunk in self.in_flight]
         self.in_flight.clear()
+        if not self._is_stopping:
+            self._let_answerer_go()
         return LaneLost(begun, *self.worker.death())
+
+    async def _until_answered(self, deadline: float, grace_s: float) -> None:
+        """Wait for a handler that is at a question still, until a deadline; then let it go."""
+        if self._answerer is not None:
+            self._answerer.stop(deadline, grace_s)
+            while self._answerer.is_busy:
+                await self._answerer.over()
+            self._let_answerer_go()
 
     async def _until_gone(self) -> None:
         """Wait until a worker that has ended, or was killed, is reaped; it may do nothing any more."""
@@ -303,7 +308,10 @@ class WorkerLane:
         """Stop what is in flight and say whether the lane may be leased again; see `Lane`."""
         self.worker.words[CANCEL] = self._epoch
         self._is_broken_off, self._is_stopping = False, True
-        stopping = Stopping(monotonic(), grace_s)
+        now = monotonic()
+        if self._answerer is not None:
+            self._answerer.stop(now + grace_s, grace_s)
+        stopping = Stopping(now, grace_s)
         try:
             while self.in_flight:
                 step = stopping.step(monotonic())
@@ -321,6 +329,7 @@ class WorkerLane:
             return False
         finally:
             self._is_stopping = False
+            await self._until_answered(now + grace_s, grace_s)
         return self.is_usable and self.is_empty
 
     @property
@@ -331,7 +340,7 @@ class WorkerLane:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is under way on the lane, so that another may lease it."""
-        return not (self.in_flight or self._out or self._frame) and self._reader.is_empty
+        return not (self.in_flight or self._writer.left or self._frame) and self._reader.is_empty
 
     @property
     def n_finished(self) -> int:
@@ -352,6 +361,8 @@ class WorkerLane:
         self._is_broken_off = bool(self.in_flight)
         if self._readiness is not None:
             self._readiness.wake()
+        if self._answerer is not None:
+            self._answerer.wake()
 
     def retire(self) -> None:
         """Let nothing more be sent; see `Lane`."""
@@ -369,6 +380,7 @@ class WorkerLane:
 
     def close(self) -> None:
         """Free this process's descriptors of it. Idempotent."""
+        self._let_answerer_go()
         if self._readiness is not None:
             self._readiness.close()
             self._readiness = None

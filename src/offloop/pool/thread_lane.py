@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from time import monotonic, monotonic_ns
 from typing import Any, NamedTuple
@@ -91,9 +92,15 @@ class ThreadLane:
         name: Of the thread.
         idle_timeout_s: The thread asks `on_idle` after so long without work, and ends if that returns True.
         on_idle: Takes the lane out of its pool, if nobody uses it.
+        is_beside_others: Whether others of a session's threads may execute beside it, or beside one that it is below.
+
+    Attributes:
+        nested: The one thread below it, for runs that its items start; None until one asks for it.
+        is_executing: Whether it is on a chunk.
+        is_beside_others: As above.
     """
 
-    def __init__(self, name: str, idle_timeout_s: float, on_idle: Any) -> None:
+    def __init__(self, name: str, idle_timeout_s: float, on_idle: Any, is_beside_others: bool) -> None:
         self.in_flight: deque[Chunk] = deque()
         self._words = status_page.new_page(bytearray(status_page.SIZE))
         self.guard = ThreadGuard()
@@ -109,7 +116,8 @@ class ThreadLane:
         self._is_broken_off = False
         self._watch: GilWatch | None = None
         self._idle_timeout_s, self._on_idle = idle_timeout_s, on_idle
-        self.nested: Any = None  # where a run that an item of this thread starts finds its own local thread
+        self.nested: Any = None
+        self.is_executing, self.is_beside_others = False, is_beside_others
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.thread.start()
 
@@ -241,6 +249,7 @@ class ThreadLane:
         """Nothing to free: a thread has no descriptors."""
 
     def _work(self) -> None:
+        _lane.set(self)
         try:
             self._execute_orders()
         finally:
@@ -258,6 +267,7 @@ class ThreadLane:
             if order is None:
                 return
             execution = _Execution(order, self._words, self)
+            self.is_executing = True
             try:
                 execution.run()
             except TaskCancelled:  # an interrupt that came when all was over but the telling
@@ -266,6 +276,7 @@ class ThreadLane:
                 execution.stop()
             except BaseException as error:  # whatever an evil exception did to us: the caller must not wait for ever
                 execution.give_up(error)
+            self.is_executing = False
             del order, execution  # nothing of a run is kept while the thread waits
 
     def deliver(self, report: ThreadReport, loop: Any) -> None:
@@ -285,7 +296,6 @@ class _Execution:
 
     def run(self) -> None:
         job, chunk, epoch, budget_s, _, sent_ns = self._order
-        lanes_thread.lane = self._lane
         try:
             state = job.initializer.state()
         except Exception as error:
@@ -298,7 +308,7 @@ class _Execution:
             start=chunk.start,
             flags=job.flags,
             budget_ns=int(budget_s * 1e9),
-            task=Task(self._words, epoch, state, False, self._lane.guard),
+            task=Task(self._words, epoch, state, False, self._lane.guard, None if job.answer is None else self._ask),
             emit=self,
             sent_ns=sent_ns,
             others=chunk.others,
@@ -306,6 +316,17 @@ class _Execution:
         bind(NO_CONTEXT)
         measured = Measured(rest.longest_ns / 1e9)
         self._deliver(ThreadReport(rest.start, rest.values, {}, rest.elapsed_ns / 1e9, True, measured))
+
+    def _ask(self, question: Any, is_held: bool) -> Any:
+        """Have the caller's handler answer, right here; it is not interrupted."""
+        answer, guard = self._order.job.answer, self._lane.guard
+        assert answer is not None
+        answer.context.run(_lane.set, self._lane)  # so that runs which the handler starts don't wait for this thread
+        guard.shield()
+        try:
+            return answer.to(question)
+        finally:
+            guard.n_shields -= 1
 
     def stop(self) -> None:
         """Tell that the chunk has stopped, without what was not told before."""
@@ -331,14 +352,12 @@ class _Execution:
         self._lane.deliver(report, self._order.loop)
 
 
-class _LanesThread(threading.local):
-    lane: ThreadLane | None = None
-
-
-lanes_thread = _LanesThread()
+# Set once in the lane's thread. It goes where an item's calls go: to an event loop that it runs, in its own thread or in one
+# that it hands a coroutine to.
+_lane: ContextVar[ThreadLane | None] = ContextVar("offloop_thread_lane", default=None)
 
 
 def current_thread_lane() -> ThreadLane | None:
-    """Return the lane whose item the calling thread is executing, if there is one."""
-    return lanes_thread.lane if current.task is not None else None
-
+    """Return the lane to a thread of this process whose item has made the call that asks, if there is one."""
+    lane = _lane.get()
+    return lane if lane is not None and lane.is_executing else None

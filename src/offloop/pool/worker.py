@@ -39,6 +39,7 @@ from ..wire.storage import Storage
 from ..worker.recycling import Recycling
 from . import semaphores
 from .death import Death, dump_from
+from .exiting import kill_at_exit
 from .hearing import hear, wanted_levels
 from .launching import close_left_open, shortage
 from .pooled import StartAgain
@@ -156,7 +157,7 @@ class Worker:
             raise
         finally:
             self._ends.spawned()
-        _kill_all_at_exit()
+        kill_at_exit(kill_all)
 
     def _bury(self) -> None:
         """End a process that did not come up, and leave nothing of it; blocks."""
@@ -369,18 +370,6 @@ def _kill_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-
-
-def _kill_all_at_exit() -> None:
-    """Register the end of all workers, after loky's own hook so that it runs before it.
-
-    Without it loky's hook would wait for `serve`, which does not end by itself. loky registers its hook anew for every
-    executor, so this is done after every start.
-    """
-    try:
-        threading._register_atexit(kill_all)  # type: ignore[attr-defined]
-    except RuntimeError:  # the interpreter is on its way out already
-        kill_all()
 
 
 def kill_all() -> None:

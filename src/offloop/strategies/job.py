@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Context as ContextVars
+from contextvars import copy_context
 from typing import Any, NamedTuple, Protocol
 
 from ..wire.frames import Flag
 from ..wire.functions import PackedFunction
+from ..worker.asking import AT_THE_CALLERS
 from ..worker.context import NO_CONTEXT, Context
+from ..worker.task import current
 
 
 class Initializer(Protocol):
@@ -30,6 +34,26 @@ class TimeLimit(NamedTuple):
     grace_s: float
 
 
+class Answer(NamedTuple):
+    """How a caller answers questions.
+
+    Attributes:
+        handler: Returns the answer to one.
+        context: Where it is called: the caller's.
+    """
+
+    handler: Callable[[Any], Any]
+    context: ContextVars
+
+    def to(self, question: Any) -> Any:
+        """Return the answer to a question; whatever the handler raises is raised."""
+        before, current.task = current.task, AT_THE_CALLERS
+        try:
+            return self.context.run(self.handler, question)
+        finally:
+            current.task = before
+
+
 class Job:
     """What all chunks of a run share.
 
@@ -41,9 +65,10 @@ class Job:
         initializer: worker_init for this process.
         limit: How long an item may execute; None for as long as it takes.
         context: The caller's log context, bound wherever items execute.
+        answer: Answers the questions of its items; None where nobody does.
     """
 
-    __slots__ = ("_travel", "context", "flags", "fn", "initializer", "limit", "name", "run")
+    __slots__ = ("_travel", "answer", "context", "flags", "fn", "initializer", "limit", "name", "run")
 
     def __init__(
         self,
@@ -57,6 +82,7 @@ class Job:
         self.run, self.fn, self.name, self.initializer, self.limit = run, fn, name, initializer, limit
         self.flags = flags | Flag.TIMED * (limit is not None)
         self.context = NO_CONTEXT
+        self.answer: Answer | None = None
         self._travel = _Travel()
 
     def alone(self) -> Job:
@@ -68,7 +94,14 @@ class Job:
     def within(self, context: Context) -> Job:
         """Return the same job for a caller with this log context; what makes the function travel they have in common."""
         job = Job(self.run, self.fn, self.name, self.flags, self.initializer, self.limit)
-        job.context, job._travel = context, self._travel
+        job.context, job.answer, job._travel = context, self.answer, self._travel
+        return job
+
+    def answered_by(self, handler: Callable[[Any], Any]) -> Job:
+        """Return the same job for a caller who answers its questions, in the context of just now."""
+        job = self.within(self.context)
+        job.answer = Answer(handler, copy_context())
+        job.flags |= Flag.ANSWERED
         return job
 
     @property

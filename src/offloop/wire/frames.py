@@ -32,8 +32,8 @@ class Kind:
     VALUES: Final = 7  # worker: what consecutive items returned
     FAILURE: Final = 8  # worker: what one item raised
     REFUSED: Final = 9  # worker: this chunk can't be executed as sent; the payload begins with a Refusal
-    CALL: Final = 10  # worker: a question to the parent (reserved)
-    REPLY: Final = 11  # parent: its answer (reserved)
+    CALL: Final = 10  # worker: a question of the item that it is on, which waits for the answer; see worker/asking.py
+    REPLY: Final = 11  # parent: the answer to it, of the same number; the payload begins with a Reply
     LOG: Final = 12  # worker: what was said in it; see worker/output.py
     KEEP: Final = 13  # parent: keep this segment; see wire/buffers.py
     DROP: Final = 14  # parent: drop the segment with this number, and the functions that refer to it
@@ -52,6 +52,8 @@ class Flag:
     PARTS: Final = 64  # the payload is a message in parts; see wire/buffers.py
     INLINE: Final = 128  # send no memory files back
     TIMED: Final = 256  # items have a time limit: note when each begins
+    ANSWERED: Final = 512  # the parent answers questions
+    HELD: Final = 1024  # this question is asked where nothing is interrupted: answer it, though its item is to stop
 
 
 class Said:
@@ -61,6 +63,14 @@ class Said:
     LOGGED: Final = 2  # fields of a LogRecord, fields from its ``extra=``
     EVENT: Final = 3  # of structlog: level, name of the logger, event, fields
     WARNED: Final = 4  # category, message, file, line
+
+
+class Reply:
+    """What the answer to a question is."""
+
+    VALUE: Final = 1  # what the caller's handler has returned follows in the payload
+    RAISED: Final = 2  # what it has raised does
+    STOPPED: Final = 3  # nothing: the item is to stop
 
 
 class Refusal:
@@ -78,7 +88,8 @@ HEADER_SIZE = _HEADER.size
 class Header(NamedTuple):
     """The fixed part of a frame.
 
-    `n_files` descriptors, of the stripes of one memory file, come with the frame's first byte. `epoch` numbers the chunks of a lane, `start` and `n_items` are the items concerned. `duration_ns` says of a TASK
+    `n_files` descriptors, of the stripes of one memory file, come with the frame's first byte. `epoch` numbers the chunks of a lane, `start` and `n_items` are the items concerned; of a
+    question and its answer `start` is the number. `duration_ns` says of a TASK
     how long it may run before the rest is handed back (0: no limit), of outcomes how long the chunk has run so far.
     The last outcomes of a chunk also tell how long its longest item took, and, if that was asked for (`Flag.WATCH`), for
     how much of the time the GIL was held (`NOT_WATCHED` if that isn't known) and for how long at most.

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import struct
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ..wire.descriptors import Descriptors, LostDescriptor, send_with
-from ..wire.frames import Frame, FrameReader, Header, pack_header
+from ..wire.frames import Frame, FrameReader, Header, Kind, pack_header
 from ..wire.memory import MemoryFile
 from ..wire.storage import Storage
 
 _JOIN = 1 << 16  # up to here header and payload are joined for one write
+
+Came = list[int] | OSError | None  # descriptors, or why they could not be received
+
+
+@contextmanager
+def no_signals() -> Iterator[None]:
+    """Handle no signals meanwhile: what a handler of the user's raises would tear a frame apart."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Channel:
@@ -22,16 +37,22 @@ class Channel:
     Args:
         lane: The worker's end.
         storage: Takes in the files that come with them.
+
+    Attributes:
+        is_writing: Whether a frame is being written.
     """
 
     def __init__(self, lane: socket.socket, storage: Storage) -> None:
         self._lane, self._storage = lane, storage
         self._reader = FrameReader()
         self._descriptors = Descriptors()
-        self._came: list[int] | OSError | None = None  # what came with the last frame, until it is asked for
-        self._is_writing = False
-        self._room = select.poll()
+        self._came: Came = None  # what came with the last frame, until it is asked for
+        self._kept: deque[tuple[Frame, Came]] = deque()  # frames that came while an answer was waited for
+        self._replies: deque[Frame] = deque()
+        self.is_writing = False
+        self._room, self._news = select.poll(), select.poll()
         self._room.register(lane, select.POLLOUT)
+        self._news.register(lane, select.POLLIN)
 
     def limit_idleness(self, seconds: float) -> None:
         """Let `receive` give up after so long without a byte."""
@@ -41,12 +62,16 @@ class Channel:
 
     def receive(self) -> Frame | None:
         """Return the next frame; None at the end of the lane, or after idleness."""
+        self._let_go()
+        if self._kept:
+            frame, self._came = self._kept.popleft()
+            return frame
         reader = self._reader
         while True:
-            frame = reader.next_frame()
-            if frame is not None:
-                self._let_come(frame.header)
-                return frame
+            following = reader.next_frame()
+            if following is not None:
+                self._came = self._come_with(following.header)
+                return following
             try:
                 count = self._descriptors.receive_into(self._lane, reader.writable())
             except BlockingIOError:  # SO_RCVTIMEO has passed
@@ -59,16 +84,56 @@ class Channel:
                 return None
             reader.received(count)
 
-    def _let_come(self, header: Header) -> None:
+    def receive_reply(self) -> Frame | None:
+        """Return the next answer to a question, and keep what comes before it for `receive`; None at the end of the lane.
+
+        It waits for as long as it takes. What a signal handler of the user's raises meanwhile tears nothing apart.
+        """
+        while not self._replies:
+            if not self._set_aside():
+                self._news.poll()
+                if not self._read():
+                    return None
+        return self._replies.popleft()
+
+    def _set_aside(self) -> bool:
+        """Take in a frame that has been read; False if there is none."""
+        with no_signals():
+            frame = self._reader.next_frame()
+            if frame is None:
+                return False
+            if frame.header.kind == Kind.REPLY:
+                self._replies.append(frame)
+            else:
+                self._kept.append((frame, self._come_with(frame.header)))
+            return True
+
+    def _read(self) -> bool:
+        """Read what there is; False at the end of the lane."""
+        with no_signals():
+            try:
+                count = self._descriptors.receive_into(self._lane, self._reader.writable())
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:
+                return False
+            self._reader.received(count)
+            return count > 0
+
+    def _let_go(self) -> None:
+        """Close what came with the last frame and was not asked for."""
         if isinstance(self._came, list):
             for fd in self._came:
                 os.close(fd)
         self._came = None
-        if header.n_files:
-            try:
-                self._came = self._descriptors.take()
-            except LostDescriptor as error:
-                self._came = error
+
+    def _come_with(self, header: Header) -> Came:
+        if not header.n_files:
+            return None
+        try:
+            return self._descriptors.take()
+        except LostDescriptor as error:
+            return error
 
     def open_file(self, path: str | None) -> MemoryFile | None:
         """Return the memory file of the last frame, once; None if it has none.
@@ -92,7 +157,7 @@ class Channel:
 
         That may be so of what a signal handler or a finalizer does.
         """
-        return not self._is_writing and any(news == select.POLLOUT for _, news in self._room.poll(0))
+        return not self.is_writing and any(news == select.POLLOUT for _, news in self._room.poll(0))
 
     def send(self, kind: int, payload: bytes = b"", flags: int = 0) -> None:
         """Write one frame that belongs to no chunk."""
@@ -100,7 +165,7 @@ class Channel:
 
     def write(self, header: bytes, pieces: Sequence[bytes | memoryview], file: MemoryFile | None = None) -> None:
         """Write a packed header and its payload, with a memory file."""
-        self._is_writing = True
+        self.is_writing = True
         try:
             if sum(map(len, pieces)) < _JOIN:
                 header, pieces = b"".join((header, *pieces)), ()
@@ -112,4 +177,4 @@ class Channel:
             for piece in (header, *pieces):
                 self._lane.sendall(piece)
         finally:
-            self._is_writing = False
+            self.is_writing = False

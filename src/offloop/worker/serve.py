@@ -37,6 +37,7 @@ from ..wire.pickling import (
 )
 from ..wire.storage import Storage
 from . import task as this_task
+from .asking import Questions
 from .capturing import capture, capture_structlog
 from .channel import Channel
 from .context import NO_CONTEXT, Context, bind
@@ -205,7 +206,7 @@ class Worker:
             self._keep(payload)
         elif kind == Kind.DROP:
             self._drop(frame.header.start)
-        else:
+        elif kind != Kind.REPLY:  # to a question that its item has left
             raise RuntimeError(f"a frame of kind {kind} has no meaning for a worker")
 
     def _forget(self, digest: bytes) -> None:
@@ -261,7 +262,7 @@ class Worker:
                     start=header.start,
                     flags=header.flags,
                     budget_ns=header.duration_ns,
-                    task=Task(self._words, header.epoch, self._state, True, self._guard),
+                    task=Task(self._words, header.epoch, self._state, True, self._guard, self._asked_by(header)),
                     emit=self,
                     most=self._recycling.items_left(self._words[status_page.DONE]) if self._is_limited else None,
                     watch=GilWatch() if header.flags & Flag.WATCH else None,
@@ -273,6 +274,9 @@ class Worker:
             spent = self._recycling.spent(self._words[status_page.DONE])
             self._words[status_page.SPENT] = self._guard.damage() or spent
         self._finish(rest)
+
+    def _asked_by(self, header: Header) -> Callable[[Any, bool], Any] | None:
+        return Questions(self._output, header).ask if header.flags & Flag.ANSWERED else None
 
     def _note(self, phase: int) -> None:
         """Tell on the status page what comes before the first item."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ class Task(NamedTuple):
         state: What worker_init returned in this process.
         in_worker: Whether this process is a worker.
         guard: What may be interrupted in that thread.
+        ask: Takes a question, and whether nothing is interrupted where it is asked, and returns the caller's answer; None
+            where the caller answers none.
     """
 
     words: memoryview
@@ -28,6 +31,7 @@ class Task(NamedTuple):
     state: Any
     in_worker: bool
     guard: Guard
+    ask: Callable[[Any, bool], Any] | None = None
 
     @property
     def is_cancelled(self) -> bool:
