@@ -21,6 +21,7 @@ import sniffio
 
 import offloop
 import workloads as w
+from offloop.pool.thread_lane import ThreadLane
 
 pytestmark = pytest.mark.anyio
 
@@ -245,6 +246,25 @@ async def test_an_exception_in_the_body_stops_what_is_under_way(
                     raise w.OwnError("in the body")
             assert w.lines(Path(f"{path}.began")) == w.lines(Path(f"{path}.stopped"))
     assert [type(result) for result in results] == [offloop.SessionClosedError]
+
+
+async def test_what_is_broken_off_too_late_costs_nobody_else(
+    anyio_backend: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A close that overtakes an item which is over already leaves nothing to whoever uses its thread next, in any session."""
+    real = ThreadLane.receive
+
+    async def receive(lane: ThreadLane) -> Any:
+        monkeypatch.setattr(ThreadLane, "receive", real)
+        while not lane._reports:  # it is over, and its event loop doesn't know yet
+            time.sleep(0.001)
+        lane.break_off()
+        return await real(lane)
+
+    async with offloop.ParallelSession(strategy="serial") as session:
+        monkeypatch.setattr(ThreadLane, "receive", receive)
+        assert await session.run(w.double, 1) == 2
+        assert await session.run(w.double, 2) == 4
 
 
 @pytest.mark.fault(29)

@@ -66,6 +66,8 @@ class WorkerLane:
 
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Have a chunk executed; see `Lane`."""
+        if not self.in_flight:
+            self._is_broken_off = False  # that was of what came to its end all the same
         packed, message = job.packed, chunk.message
         assert packed is not None
         assert message is not None

@@ -123,6 +123,8 @@ class ThreadLane:
 
     def send(self, job: Job, chunk: Chunk, budget_s: float) -> None:
         """Have a chunk executed; see `Lane`."""
+        if not self.in_flight:
+            self._is_broken_off = False  # that was of what came to its end all the same
         self._epoch += 1
         chunk.epoch, chunk.limit, chunk.expired = self._epoch, job.limit, None
         self.in_flight.append(chunk)
