@@ -77,10 +77,9 @@ class UnitSteering(CallSteering):
     def told(self, unit: Unit, started: float, error: str | None) -> UnitFinished:
         """Return what is to be told of it, now that it is over."""
         now, begun = monotonic(), self._begun
-        if isinstance(self._executor, Call) and self._executor.begun < math.inf:
-            begun = self._executor.begun
-        elif self.tally.busy_s:
-            begun = max(begun, now - self.tally.busy_s)
+        came = self._executor.begun if isinstance(self._executor, Call) else math.inf  # as this loop has seen it: later than it was
+        if came < math.inf or self.tally.busy_s:
+            begun = max(begun, min(came, now - self.tally.busy_s))
         return UnitFinished(
             branch=unit.branch.name,
             unit=unit.number,
@@ -117,13 +116,15 @@ class BranchesRun:
         options: CallOptions,
         costs: Mapping[str, float],
     ) -> None:
-        self._planner, self._plans, self._venues, self._records = planner, plans, venues, records
+        self._planner, self._plans, self._records = planner, plans, records
+        self._venues = venues._replace(outgoing=venues.outgoing.for_a_run())
         self._options, self._costs = options, costs
         self._unit_options = replace(options, on_error="raise")  # each for itself
         self._changes = Changes()
         self._waiting: dict[Lot, deque[Unit]] = {}
         self._ordering: Ordering
         self._error: Exception | None = None
+        self._has_begun = False  # and isn't refused any more
         self._started = monotonic()
 
     async def execute(self, branches: list[Branch]) -> dict[str, Any]:
@@ -143,8 +144,8 @@ class BranchesRun:
                 looked_until = monotonic() + _TURN_S
         n_lanes = self._n_lanes
         self._ordering = Ordering(lots, n_lanes)
-        shared = self._share()
         try:
+            await self._share()
             async with anyio.create_task_group() as self._tasks:
                 for _ in range(min(n_lanes, sum(lot.n_waiting for lot in lots))):
                     self._tasks.start_soon(self._serve)
@@ -152,8 +153,7 @@ class BranchesRun:
                     if not branch.n_units:
                         self._finish(branch)
         finally:
-            for value in shared:
-                self._venues.outgoing.shares.release(value)
+            self._venues.outgoing.shares.clear()
         if self._error is not None:
             raise self._error
         errors = [error for branch in branches for error in branch.in_order]
@@ -175,10 +175,13 @@ class BranchesRun:
     async def _look_at(self, branch: Branch) -> list[list[Unit]]:
         """Return the units of a branch, the dearest first as far as is known, apart from those that run alone."""
         found: tuple[list[Unit], list[Unit]] = [], []
+        options = self._unit_options
+        if branch.name in self._costs:
+            options = replace(options, item_cost_s=self._costs[branch.name])
         looked_until = monotonic() + _TURN_S
         for number, called in enumerate(branch.calls):
             fn, args = _as_call(called)
-            known = self._planner.look_at(fn, args, self._unit_options, branch.name)
+            known = self._planner.look_at(fn, args, options, branch.name)
             if self._options.seed is not None:
                 fn = Keyed(fn, self._options.seed, (*words(branch.name), number))
             found[known.inner is not None].append(Unit(branch, number, fn, args, known))
@@ -193,24 +196,27 @@ class BranchesRun:
         first = waiting[0]
         costs = [cost_s for unit in waiting if (cost_s := unit.known.cost.item_s) is not None]
         learned_s = sum(costs) / len(costs) if costs else None
-        cost_s = self._costs.get(first.branch.name, self._options.item_cost_s or learned_s)
-        lot = Lot(len(waiting), cost_s, is_exclusive=first.known.inner is not None)
+        lot = Lot(len(waiting), first.known.options.item_cost_s or learned_s, is_exclusive=first.known.inner is not None)
         self._waiting[lot] = deque(waiting)
         return lot
 
-    def _share(self) -> list[Any]:
-        """Share large arrays and frames that stand in several units, so that they are stored once; return them."""
+    async def _share(self) -> None:
+        """Share large arrays and frames that stand in several units, so that they are stored once."""
         shares, seen = self._venues.outgoing.shares, Counter[int]()
         values: dict[int, Any] = {}
+        looked_until = monotonic() + _TURN_S
         for waiting in self._waiting.values():
             for unit in waiting:
-                for value in (*unit.args, *(unit.fn.keywords.values() if isinstance(unit.fn, partial) else ())):
+                fn = unit.fn.fn if isinstance(unit.fn, Keyed) else unit.fn
+                for value in (*unit.args, *(fn.keywords.values() if isinstance(fn, partial) else ())):
                     seen[id(value)] += 1
                     values[id(value)] = value
-        large = [value for key, value in values.items() if seen[key] > 1 and _is_data(value) and not shares.holds(value)]
-        for value in large:
-            self._venues.outgoing.share(value, at_once=False)
-        return large
+            if monotonic() > looked_until:
+                await anyio.lowlevel.checkpoint()
+                looked_until = monotonic() + _TURN_S
+        for key, value in values.items():
+            if seen[key] > 1 and _is_data(value) and not shares.holds(value):
+                shares.add(value)
 
     # --- doing it ----------------------------------------------------------------------------------------------------
 
@@ -238,6 +244,8 @@ class BranchesRun:
         branch, known = unit.branch, unit.known
         if known.cost.item_s is None and lot.cost_s is not None:  # as its siblings
             known.options = replace(known.options, item_cost_s=lot.cost_s)
+        if self._has_begun:
+            known.options = replace(known.options, max_wait_s=None)
         steering = UnitSteering(
             self._planner, known, self._venues, self._records, self, is_alone=lot.is_exclusive
         )
@@ -253,6 +261,7 @@ class BranchesRun:
         finally:
             if is_heard(UnitFinished.level):
                 emit(steering.told(unit, self._started, what))
+        self._has_begun = self._has_begun or not steering.tally.cancelled
         return steering.tally.busy_s or monotonic() - begun
 
     def _fail(self, branch: Branch, number: int, error: Exception) -> None:
@@ -271,7 +280,7 @@ class BranchesRun:
     async def _combine(self, branch: Branch) -> None:
         """Combine in the local thread: what units return is here, and the user's own error arrives as itself."""
         assert branch.combine is not None
-        options = replace(self._unit_options, strategy=Strategy.SERIAL, item_timeout_s=None, item_cost_s=None)
+        options = replace(self._unit_options, strategy=Strategy.SERIAL, item_timeout_s=None, item_cost_s=None, max_wait_s=None)
         known = self._planner.look_at(branch.combine, (branch.values,), options)
         steering = UnitSteering(self._planner, known, self._venues, self._records, self, is_alone=False)
         job = self._plans.job(branch.combine, branch.combine, Flag.STAR, options)
@@ -293,7 +302,7 @@ def words(name: str) -> tuple[int, ...]:
     """Return the words of 32 bits that a branch's name stands for in the spawn keys of its units."""
     import hashlib
 
-    digest = hashlib.sha256(name.encode()).digest()
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
     return tuple(int.from_bytes(digest[at : at + 4], "little") for at in range(0, 4 * _KEY_WORDS, 4))
 
 

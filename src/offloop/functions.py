@@ -69,8 +69,8 @@ class units(Generic[R_co]):
     def __init__(self, calls: Iterable[Callable[..., T]], combine: Callable[[list[T]], R_co]) -> None: ...
 
     def __init__(self, calls: Iterable[Callable[..., Any]], combine: Callable[[list[Any]], Any] | None = None) -> None:
-        self.calls = tuple(calls)
-        self.combine = combine
+        self.calls: tuple[Callable[..., Any], ...] = tuple(calls)
+        self.combine: Callable[[list[Any]], Any] | None = combine
         for fn in self.calls if combine is None else (*self.calls, combine):
             check_function(fn)
 
@@ -83,6 +83,9 @@ class SeededFunction(Protocol[T_contra, R_co]):
         ...
 
 
+_PARTIALS = (partial, call)
+
+
 def check_function(fn: Any) -> None:
     """Refuse what can't be executed in a worker.
 
@@ -93,6 +96,8 @@ def check_function(fn: Any) -> None:
     if not callable(fn):
         raise TypeError(f"fn must be callable, not {type(fn).__name__}")
     inner: Any = fn
+    while type(inner) in _PARTIALS:  # not async themselves; there may be one for each of thousands of units
+        inner = inner.func
     while inner is not None:
         if _is_async(inner):
             raise AsyncFunctionError(function_name(fn))

@@ -71,7 +71,7 @@ class Lifetime:
         asked = self.config.workers or 0
         capped = WorkersCapped(workers_asked=asked, usable_cores=host.cores) if asked > host.cores else None
         self._records = Records(Admission(self.config, self._processes, self._threads, local_thread()), capped)
-        self.portal = Portal()
+        self.portal: Portal = Portal()
         self._is_closing = self._is_gone = False
         self._has_stopped = False  # anything, by closing
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import anyio
@@ -132,6 +133,12 @@ class Outgoing:
             self._threads.append(thread)
             thread.start()
             self._threads = [thread for thread in self._threads if thread.is_alive()]
+
+    def for_a_run(self) -> Outgoing:
+        """Return the same way out for one run, which may share objects of its own: what is sent beside it is as it is then."""
+        own = copy(self)
+        own.shares = Shares(lambda packer, keeps: self._kept(packer, keeps, is_value=True), self.shares)
+        return own
 
     def close(self) -> None:
         """Free everything, once no worker is left; blocks while something is being stored."""

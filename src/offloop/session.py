@@ -13,7 +13,7 @@ from .checks import worker_count
 from .functions import units
 from .maps import Maps
 from .model import Strategy
-from .options import RUN_OPTIONS, BranchOptions, RunOptions, check_answer, resolve_options
+from .options import RUN_OPTIONS, BranchOptions, OnError, RunOptions, check_answer, resolve_options
 from .pool.exiting import finish_at_exit
 from .records import Whole
 from .wire.frames import Flag
@@ -128,6 +128,16 @@ class ParallelSession(Maps):
         on_error: Literal["collect"],
         **options: Unpack[BranchOptions],
     ) -> dict[str, R | Exception]: ...
+
+    @overload  # where a type checker finds no type that all have in common: to mypy calls that return this and that have none
+    async def run_branches(
+        self,
+        branches: Mapping[str, Callable[..., Any] | units[Any]],
+        *,
+        seed: int | None = None,
+        on_error: OnError = "raise",
+        **options: Unpack[BranchOptions],
+    ) -> dict[str, Any]: ...
 
     async def run_branches(self, branches: Any, **options: Any) -> Any:
         """Make calls that differ, side by side, and return what each returned, by its name.

@@ -6,7 +6,8 @@ import sys
 import threading
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections import ChainMap
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 from .errors import PayloadTooLarge
@@ -99,10 +100,11 @@ class _Share:
 
 
 class Shares:
-    """The objects that a session shares.
+    """The objects that a session shares, or one of its runs does.
 
     Args:
         keep: Stores what is in a packer in a segment; gets what must live as long. None if that is not worth it.
+        outer: What the session shares, of those of a run.
 
     Attributes:
         ledger: Where their memory is.
@@ -110,10 +112,10 @@ class Shares:
             memory may not be: pandas puts the chunks of an Arrow column together anew at each pickling.
     """
 
-    def __init__(self, keep: Callable[[Packer, list[Any]], Segment | None]) -> None:
-        self.ledger = Ledger()
-        self.values: dict[int, Segment] = {}
-        self._keep = keep
+    def __init__(self, keep: Callable[[Packer, list[Any]], Segment | None], outer: Shares | None = None) -> None:
+        self.ledger: Ledger = Ledger(None if outer is None else outer.ledger)
+        self.values: MutableMapping[int, Segment] = {} if outer is None else ChainMap({}, outer.values)
+        self._keep, self._outer = keep, outer
         self._shares: dict[int, _Share] = {}
         self._pending: list[_Share] = []
         self._lock = threading.Lock()
@@ -121,12 +123,14 @@ class Shares:
     @property
     def has_any(self) -> bool:
         """Whether anything is shared."""
-        return bool(self._shares)
+        return bool(self._shares) or (self._outer is not None and self._outer.has_any)
 
     def holds(self, value: Any) -> bool:
         """Whether this object is shared, or is an array that is a view of one that is."""
         while value is not None:
             if id(value) in self._shares:
+                return True
+            if self._outer is not None and self._outer.holds(value):
                 return True
             value = value.base if _is_array(value) else None
         return False
@@ -158,6 +162,8 @@ class Shares:
 
     def store_pending(self) -> None:
         """Store what has been shared since the last time; blocks, so call it in a thread."""
+        if self._outer is not None:
+            self._outer.store_pending()
         if not self._pending:
             return
         with self._lock:

@@ -53,6 +53,12 @@ async def units_have_the_type_of_what_is_combined(session: ParallelSession) -> N
     assert_type(await session.run_branches({"a": units(folds)}, on_error="collect"), dict[str, list[float] | Exception])
 
 
+async def branches_may_differ(session: ParallelSession) -> None:
+    values = await session.run_branches({"a": call(score, "x"), "b": call(fit, [1.0]), "c": units([call(score, "y")], combine=mean)})
+    print(values["a"], values["b"])
+    await session.run_branches({"a": call(score, "x"), "b": lambda: "x"}, seed=42, on_error="collect")
+
+
 async def branches_of_any_types_may_stand_together(session: ParallelSession) -> None:
     branches: dict[str, Any] = {"a": call(score, "x"), "b": units([call(fit, [1.0])])}
     assert_type(await session.run_branches(branches), dict[str, Any])

@@ -74,11 +74,11 @@ def mean(scores: list[float]) -> float:
 
 async def wrong_branches(session: ParallelSession) -> None:
     one = offloop.call(half, 1)
-    await session.run_branches([one])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    await session.run_branches({1: one})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    await session.run_branches([one])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await session.run_branches({1: one})  # type: ignore[dict-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await session.run_branches({"a": one}, on_error="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await session.run_branches({"a": one}, chunk_size=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    await session.run_branches({"a": one}, item_cost_s={"a": "long"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    await session.run_branches({"a": one}, item_cost_s={"a": "long"})  # type: ignore[dict-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
     offloop.units([3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     offloop.units(half)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     offloop.units([one], combine=half)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

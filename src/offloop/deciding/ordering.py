@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 
@@ -99,10 +99,12 @@ class _Phase:
         self._known: list[tuple[float, int, Lot]] = []  # a heap, the dearest first; of a lot's entries the last holds
         self._costs: dict[Lot, float] = {}
         for lot in lots:
-            if lot.cost_s is None:
+            if (cost_s := lot.cost_s) is None:
                 self._unknown.append(lot)
             else:
-                self.learned(lot)
+                self._costs[lot] = cost_s
+                self._known.append((-cost_s, next(self._numbers), lot))
+        heapify(self._known)
 
     @property
     def has_waiting(self) -> bool:
