@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from .backlog import Share
 from .branches import Branch
 from .call_steering import CallSteering
 from .calling import Call
@@ -31,6 +32,7 @@ from .planning import Known, Planner, Venues
 from .plans import Plans
 from .records import Records
 from .sensing.size import size_up
+from .strategies.base import Backend, Job
 from .telemetry import emit, is_heard
 from .wire.buffers import FILE_BYTES
 from .wire.failures import type_name
@@ -65,14 +67,39 @@ class UnitSteering(CallSteering):
     Args:
         planner, known, venues, records: See `Steering`.
         flow: Whose share of the lanes it counts against, without a label.
+        siblings: The shares of all units of its run that are under way.
         is_alone: Whether nothing else of its run executes meanwhile.
     """
 
     def __init__(
-        self, planner: Planner, known: Known, venues: Venues, records: Records, flow: object, *, is_alone: bool
+        self,
+        planner: Planner,
+        known: Known,
+        venues: Venues,
+        records: Records,
+        flow: object,
+        siblings: set[Share],
+        *,
+        is_alone: bool,
     ) -> None:
         super().__init__(planner, known, venues, records)
+        self._siblings = siblings
         self._flow, self._is_alone = flow, is_alone
+
+    @property
+    def _own(self) -> Mapping[Backend, float]:
+        # Each of the siblings has a lane, so nobody waits for them but in the local thread, of which there is one.
+        lanes: tuple[Backend, ...] = (self._venues.processes, self._venues.threads)
+        shared = {backend: sum(share.own.get(backend, 0.0) for share in self._siblings) for backend in lanes}
+        return {**self._share.own, **shared}
+
+    async def execute(self, job: Job, args: tuple[Any, ...]) -> Any:
+        """See `CallSteering.execute`."""
+        self._siblings.add(self._share)
+        try:
+            return await super().execute(job, args)
+        finally:
+            self._siblings.discard(self._share)
 
     def told(self, unit: Unit, started: float, error: str | None) -> UnitFinished:
         """Return what is to be told of it, now that it is over."""
@@ -122,6 +149,7 @@ class BranchesRun:
         self._unit_options = replace(options, on_error="raise")  # each for itself
         self._changes = Changes()
         self._waiting: dict[Lot, deque[Unit]] = {}
+        self._siblings: set[Share] = set()
         self._ordering: Ordering
         self._error: Exception | None = None
         self._has_begun = False  # and isn't refused any more
@@ -247,7 +275,7 @@ class BranchesRun:
         if self._has_begun:
             known.options = replace(known.options, max_wait_s=None)
         steering = UnitSteering(
-            self._planner, known, self._venues, self._records, self, is_alone=lot.is_exclusive
+            self._planner, known, self._venues, self._records, self, self._siblings, is_alone=lot.is_exclusive
         )
         job = self._plans.job(unit.fn, unit.fn, Flag.STAR, known.options)
         begun = monotonic()
@@ -282,7 +310,7 @@ class BranchesRun:
         assert branch.combine is not None
         options = replace(self._unit_options, strategy=Strategy.SERIAL, item_timeout_s=None, item_cost_s=None, max_wait_s=None)
         known = self._planner.look_at(branch.combine, (branch.values,), options)
-        steering = UnitSteering(self._planner, known, self._venues, self._records, self, is_alone=False)
+        steering = UnitSteering(self._planner, known, self._venues, self._records, self, self._siblings, is_alone=False)
         job = self._plans.job(branch.combine, branch.combine, Flag.STAR, options)
         try:
             branch.combined = await steering.execute(job, (branch.values,))

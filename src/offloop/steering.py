@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any, Protocol
 
@@ -75,11 +76,16 @@ class Steering:
 
     def decide(self, n_items: int | None, **now: Any) -> Decision:
         """Return where the run should execute, by what is known now."""
-        threads, processes, own = self._venues.threads, self._venues.processes, self._share.own
+        threads, processes, own = self._venues.threads, self._venues.processes, self._own
         threads_backlog_s = threads.backlog_s and max(0.0, threads.backlog_s - own.get(threads, 0.0))
         return self._planner.decide(
             self._known, n_items, self._local, processes, own=own, threads_backlog_s=threads_backlog_s, **now
         )
+
+    @property
+    def _own(self) -> Mapping[Backend, float]:
+        """Seconds that it counts for in the backlogs that it need not wait for, by backend."""
+        return self._share.own
 
     def stop(self, error: Exception) -> None:
         """End the run with this error, from its own event loop; its items are stopped."""

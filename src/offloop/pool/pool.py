@@ -299,7 +299,7 @@ class Pool(Generic[L]):
                     self._start_error, self._given_up = None, 0
                     if self._end is None:
                         self.n_started += 1
-                        self._idle.append(lane)
+                        self._idle.appendleft(lane)  # taken after those that have worked, which have imported what it has not
                         lane = None
                     self._start_some(self._wanted())
                 self._line.wake_first(None)
