@@ -9,12 +9,19 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from pathlib import Path
 
-from offloop import errors, events
+from offloop import ask_error, errors, events
 from offloop.events import Event
 from offloop.explaining import Explained
 from offloop.inner_threads import JOBLIB_CORES, THREAD_VARIABLES
 from offloop.model import Decision, Described, Reason, Strategy
-from offloop.options import BATCH_OPTIONS, MAP_OPTIONS, RUN_OPTIONS, STREAM_OPTIONS, CallOptions
+from offloop.options import (
+    BATCH_OPTIONS,
+    BRANCH_OPTIONS,
+    MAP_OPTIONS,
+    RUN_OPTIONS,
+    STREAM_OPTIONS,
+    CallOptions,
+)
 from offloop.sensing.environment import VARIABLES
 from offloop.sensing.host import _CI_VARIABLES
 from offloop.settings import ParallelConfig
@@ -48,6 +55,7 @@ Current thread 0x00007f03919dcb80 (most recent call first):
     errors.BatchLengthError("app.predict (app.py:60)", 256, 1),
     errors.BatchTypeError("app.predict (app.py:60)", "ndarray and list", "for which there is no common way"),
     errors.ItemError(17, "SystemExit", "1", "which would end the caller's own loop or coroutine, so it arrives as this"),
+    ask_error.AskError("the call that executes fn has nobody to answer it", "write `await session.run(fn, ..., answer=handler)`"),
     errors.Overloaded("max_pending", 0.117, 64, 64),
     errors.Overloaded("max_pending_bytes", 0.117, 12, 100_000_000),
     errors.Overloaded("max_wait_s", 1.24, 50, 1.0),
@@ -56,7 +64,13 @@ Current thread 0x00007f03919dcb80 (most recent call first):
     errors.SessionClosedError("draining"),
     errors.TaskCancelled(),
 )
-CALLS = {"`run`": RUN_OPTIONS, "`run_parallel`": MAP_OPTIONS, "`stream`": STREAM_OPTIONS, "`run_batches`": BATCH_OPTIONS}
+CALLS = {
+    "`run`": RUN_OPTIONS,
+    "`run_parallel`": MAP_OPTIONS,
+    "`stream`": STREAM_OPTIONS,
+    "`run_batches`": BATCH_OPTIONS,
+    "`run_branches`": BRANCH_OPTIONS,
+}
 NAMED_APART = {"timeout_s": "item_timeout_s"}  # an option whose field in CallOptions has the name that others know it by
 DEFAULTS_APART = {"priority": '`"interactive"` of `run`, else `"batch"`'}
 NOTE = "<!-- Written by docs/generate_reference.py from the docstrings: change those. -->"
@@ -236,7 +250,8 @@ Level {level}. {summary(kind)}
 
 def error_kinds() -> list[type[Explained]]:
     """Return every class of errors, in the order in which they are written."""
-    return [kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__module__ == errors.__name__]
+    found = ((module.__name__, kind) for module in (errors, ask_error) for kind in vars(module).values())
+    return [kind for home, kind in found if isinstance(kind, type) and kind.__module__ == home]
 
 
 def errors_page() -> str:
@@ -264,7 +279,7 @@ a setting's is. Every error survives pickling.
 
 def standard_bases(kind: type) -> str:
     """Return which of Python's own classes an error also is, as code; not the one that all are."""
-    ours = [above for above in kind.__mro__ if above.__module__ == errors.__name__]
+    ours = [above for above in kind.__mro__ if above is not Explained and issubclass(above, Explained)]
     bases = [base.__name__ for above in ours for base in above.__bases__ if base.__module__ == "builtins"]
     return ", ".join(code(name) for name in bases if name != "Exception")
 
@@ -341,8 +356,9 @@ default's value counts as not given, so the environment may still replace it; a 
 
 ## Options of a call
 
-Keywords of `run`, `run_parallel`, `stream` and `run_batches`, alike for the methods of a session and the functions of the
-module, among which there is no `stream`.
+Keywords of `run`, `run_parallel`, `stream`, `run_batches` and `run_branches`, alike for the methods of a session and the
+functions of the module, among which there is no `stream`. An item of `run_branches` is one call. Those that block, `run_sync` and
+the others and the methods of a `SyncSession`, have the same.
 
 {of_call}
 """
