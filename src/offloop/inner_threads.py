@@ -4,8 +4,11 @@ from __future__ import annotations
 
 JOBLIB_CORES = "LOKY_MAX_CPU_COUNT"  # joblib and loky read it at every call, libraries in C theirs only as they load
 
-# Each is read once, when its library is loaded.
+PYTHON_CORES = "PYTHON_CPU_COUNT"  # what os.cpu_count says from Python 3.13 on; `limit_loaded` sees to the same before
+
+# Each is read once, when its library is loaded, or as Python starts.
 THREAD_VARIABLES = (
+    PYTHON_CORES,
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",

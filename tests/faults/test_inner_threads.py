@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -16,8 +17,9 @@ import pytest
 import offloop
 import scripts
 import workloads as w
+from offloop.inner_threads import JOBLIB_CORES, PYTHON_CORES, THREAD_VARIABLES, USER_THREADS
 from offloop.sensing.host import worker_environment
-from offloop.worker.limits import JOBLIB_CORES, THREAD_VARIABLES, USER_THREADS, inner_threads, limit_loaded
+from offloop.worker.limits import inner_threads, limit_loaded
 
 pytestmark = pytest.mark.anyio
 
@@ -170,6 +172,65 @@ def joblib_cores(n: int) -> tuple[int, int, int]:
     return before, within, joblib.effective_n_jobs(-1)
 
 
+def cores_told() -> dict[str, int | None]:
+    """Return how many cores there are by those who are asked for it."""
+    import multiprocessing
+
+    import joblib
+
+    return {
+        "os": os.cpu_count(),
+        "posix": posix.cpu_count(),
+        "multiprocessing": multiprocessing.cpu_count(),
+        "joblib": joblib.cpu_count(),
+        "loky": loky.cpu_count(),
+    }
+
+
+def cores_told_within(n: int, variables: dict[str, str]) -> tuple[dict[str, int | None], dict[str, int | None]]:
+    os.environ.update(variables)
+    with inner_threads(n):
+        within = cores_told()
+    return within, cores_told()
+
+
+def cores_told_again() -> tuple[int | None, int | None, int | None]:
+    """Return what is told with the limits applied twice, by what was there before, and without the variables."""
+    limit_loaded()
+    twice, before = os.cpu_count(), os.cpu_count.__wrapped__()  # type: ignore[attr-defined]
+    for name in (JOBLIB_CORES, PYTHON_CORES):
+        del os.environ[name]
+    return twice, before, os.cpu_count()
+
+
+def cores_of_a_child() -> tuple[str, int | None]:
+    """Return what a process is told that a worker forks, and what it hands on."""
+    ours, theirs = os.pipe()
+    if os.fork() == 0:
+        os.write(theirs, str(os.cpu_count()).encode())
+        os._exit(0)
+    told = int(os.read(ours, 100))
+    os.wait()
+    return os.environ[PYTHON_CORES], told
+
+
+def threads_of_trials() -> set[int]:
+    """Run Optuna's trials on all cores, and return the threads that they ran in."""
+    import optuna
+
+    optuna.logging.disable_default_handler()
+    threads = set()
+    both = threading.Barrier(SHARE)
+
+    def objective(trial: optuna.Trial) -> float:
+        both.wait(10)
+        threads.add(threading.get_ident())
+        return trial.suggest_float("x", 0, 1)
+
+    optuna.create_study().optimize(objective, n_trials=4 * SHARE, n_jobs=-1)
+    return threads
+
+
 class FakeTorch(ModuleType):
     """Has torch's functions for its threads."""
 
@@ -290,6 +351,31 @@ async def test_worker_init_may_set_more(anyio_backend: object) -> None:
         assert set((await session.run(counts)).values()) == {SHARE + 2}
 
 
+async def test_cores_are_the_share(session: offloop.ParallelSession) -> None:
+    """Whoever asks how many cores there are is told the worker's share, through whatever library; this process is not."""
+    before = os.cpu_count()
+    assert set((await session.run(cores_told)).values()) == {SHARE}
+    assert await session.run(os.cpu_count) == SHARE
+    assert os.cpu_count() == before
+    assert not hasattr(os.cpu_count, "__wrapped__")
+
+
+async def test_trials_on_all_cores(session: offloop.ParallelSession) -> None:
+    """Optuna's n_jobs=-1 means the worker's share."""
+    assert len(await session.run(threads_of_trials)) == SHARE
+
+
+async def test_a_child_is_told_the_share(session: offloop.ParallelSession) -> None:
+    """Processes that a worker starts are told its share, by its memory or by the variable that Python 3.13 reads."""
+    assert await session.run(cores_of_a_child) == (str(SHARE), SHARE)
+
+
+async def test_telling_cores_can_be_undone(fresh: offloop.ParallelSession) -> None:
+    """What was there before is at hand, and is what is told where the variables are gone; limiting again wraps nothing twice."""
+    real = os.cpu_count()
+    assert await fresh.run(cores_told_again) == (SHARE, real, real)
+
+
 LOADED_EARLY = """
 import os
 if "LOKY_MAX_CPU_COUNT" in os.environ:  # in workers
@@ -339,6 +425,15 @@ async def test_lifting(fresh: offloop.ParallelSession, load_late: bool) -> None:
 async def test_lifting_reaches_joblib(fresh: offloop.ParallelSession) -> None:
     """n_jobs=-1 means n within, and the share again afterwards, where the host has that many cores."""
     assert await fresh.run(joblib_cores, CORES) == (SHARE, CORES, SHARE)
+
+
+@pytest.mark.parametrize(("own", "told"), [({}, 3), ({USER_THREADS: f"{PYTHON_CORES}=2"}, 2)], ids=["ours", "users"])
+async def test_lifting_tells_all_cores(fresh: offloop.ParallelSession, own: dict[str, str], told: int) -> None:
+    """Within, n cores are told, or as many as the user's own variable says, as far as the library asked doesn't know better."""
+    within, after = await fresh.run(cores_told_within, 3, own)
+    least = min(CORES, told)
+    assert within == {"os": told, "posix": told, "multiprocessing": told, "joblib": least, "loky": least}
+    assert set(after.values()) == {SHARE}
 
 
 async def test_lifting_ends_with_an_error(fresh: offloop.ParallelSession) -> None:

@@ -324,6 +324,9 @@ def test_workers_share_the_cores(cores: int, workers: int, threads: str) -> None
         ({"OMP_NUM_THREADS": "64"}, "OMP_NUM_THREADS", "4"),
         ({"OMP_NUM_THREADS": "many"}, "OMP_NUM_THREADS", "4"),
         ({"OMP_NUM_THREADS": "0"}, "OMP_NUM_THREADS", "4"),
+        ({"OMP_NUM_THREADS": "1"}, "PYTHON_CPU_COUNT", "4"),
+        ({"PYTHON_CPU_COUNT": "3"}, "PYTHON_CPU_COUNT", "3"),
+        ({"PYTHON_CPU_COUNT": "default"}, "PYTHON_CPU_COUNT", "4"),
     ],
 )
 def test_fewer_threads_of_the_users_own_hold(environ: dict[str, str], variable: str, threads: str) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from types import GetSetDescriptorType, SimpleNamespace
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from sklearn.compose import ColumnTransformer
@@ -43,6 +44,20 @@ class Slotted:
 
     model: Any = None
     num_threads: Any = None
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """One that can't be changed."""
+
+    model: Any = None
+
+
+@attrs.frozen
+class Defined:
+    """One made by attrs."""
+
+    model: Any = None
 
 
 class Child(Slotted):
@@ -152,8 +167,20 @@ FOUND: dict[str, tuple[object, str]] = {
     "Optuna": ({"finetune_params": {"n_trials": 50, "n_jobs": 4}}, "m['finetune_params']['n_jobs']=4"),
     "odd key": ({("a", "b"): forest()}, "m[…].n_jobs=-1"),
     "long key": ({"k" * 100: forest()}, "m[…].n_jobs=-1"),
+    "parameter of a step": ({"rf__n_jobs": -1}, "m['rf__n_jobs']=-1"),
+    "device of a step's step": ({"stack__net__device": "cuda"}, "m['stack__net__device']='cuda'"),
+    "specification of a model": ({"model": "rf", "n_jobs": -1}, "m['n_jobs']=-1"),
+    "nested branches": (
+        [{"scale": 1}, {"branch": [[Ridge()], [{"branch": [[Ridge()], [forest()]]}]]}],
+        "m[1]['branch'][1][0]['branch'][1][0].n_jobs=-1",
+    ),
     "dataclass": (Settings(n_jobs=-1), "m.n_jobs=-1"),
     "estimator in a dataclass": (Settings(forest()), "m.model.n_jobs=-1"),
+    "frozen": (Frozen(forest()), "m.model.n_jobs=-1"),
+    "attrs": (Defined(forest()), "m.model.n_jobs=-1"),
+    "units": (offloop.units([offloop.call(fit, 1, Ridge()), offloop.call(fit, 1, forest())]), "m.calls[1].X.n_jobs=-1"),
+    "units' combine": (offloop.units([len], combine=partial(fit, forest())), "m.combine.self.n_jobs=-1"),
+    "units in branches": ({"a": len, "b": offloop.units([forest().fit])}, "m['b'].calls[0].estimator.n_jobs=-1"),
     "slots": (Slotted(forest()), "m.model.n_jobs=-1"),
     "slot": (Slotted(num_threads=2), "m.num_threads=2"),
     "inherited slots": (Child(forest()), "m.model.n_jobs=-1"),
@@ -207,6 +234,9 @@ PLAIN: dict[str, object] = {
     "numpy's one": forest(np.int64(1)),
     "flag": Settings(n_jobs=True),
     "no job": {"n_jobs": 0},
+    "other parameter of a step": {"rf__n_estimators": 100, "__": 4, "rf__n_jobs": 1, "rf__": 2},
+    "grid": {"rf__n_jobs": [1, -1]},
+    "units": offloop.units([offloop.call(len, [Ridge()])], combine=len),
     "text for a number": {"n_jobs": "-1"},
     "fitted": pipeline(RandomForestRegressor(3)).fit(np.eye(5), np.arange(5)),
     "search": GridSearchCV(stack(pipeline(forest(None)), final=Ridge()), {"final_estimator__alpha": [1, 2]}),
@@ -305,7 +335,12 @@ CALLS: dict[str, tuple[Callable[..., object], tuple[object, ...], str | None]] =
     "keyword's default": (default_device, (1,), "device='cuda'"),
     "closure": (closing_over(forest()), (1,), "rf.n_jobs=-1"),
     "plain closure": (closing_over(forest(None)), (1,), None),
+    "lambda": ((lambda rf: lambda x: rf.predict(x))(forest()), (1,), "rf.n_jobs=-1"),
+    "closure in a closure": (closing_over(closing_over(forest())), (1,), "rf.rf.n_jobs=-1"),
     "method": (Trainer(forest()).train, (1,), "self.model.n_jobs=-1"),
+    "estimator's method": (pipeline(forest()).fit, (1,), "estimator.steps[1][1].n_jobs=-1"),
+    "call of branches": (offloop.call(score, 1, {"b": offloop.units([forest().fit])}), (), "y['b'].calls[0].estimator.n_jobs=-1"),
+    "step's parameter": (partial(train, rf__n_jobs=4), (1,), "rf__n_jobs=4"),
     "method's argument": (Trainer(None).train, (1, forest()), "other.n_jobs=-1"),
     "object": (Trainer(forest()), (1,), "self.model.n_jobs=-1"),
     "object's argument": (Trainer(None), (forest(),), "x.n_jobs=-1"),

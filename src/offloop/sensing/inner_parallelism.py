@@ -28,7 +28,7 @@ _MAX_POSITIONS = 32  # of one list: longer ones are data
 _MAX_NAMES = 200  # of one dictionary or object
 _MAX_NAME = 40
 
-# Thread counts by the names that scikit-learn, joblib, Optuna, LightGBM, XGBoost and CatBoost give them.
+# Thread counts by the names that scikit-learn (also behind a step's name and __), joblib, Optuna and the boosters give them.
 _JOBS = frozenset({"n_jobs"})
 _THREADS = frozenset({"num_threads", "num_thread", "n_threads", "nthread", "nthreads", "thread_count"})
 _DEVICES = frozenset({"device", "device_type", "accelerator", "task_type", "tree_method", "predictor"})
@@ -133,7 +133,7 @@ def _look(parts: Iterable[_Part], parent: _Node | None, queue: list[_Node], seen
     """Return what the names of parts tell; otherwise queue those that may have parts of their own."""
     depth = 0 if parent is None else parent.depth + 1
     for name, value, is_attribute in parts:
-        if type(name) is str and name in _SETTINGS and _is_parallel(name, value):
+        if type(name) is str and (name in _SETTINGS or "__" in name) and _is_parallel(name.rpartition("__")[2], value):
             return f"{_path(_Node(value, parent, name, is_attribute, depth))}={_shown(value)}"
         if id(type(value)) not in _PLAIN and id(value) not in seen and len(queue) < _MAX_PARTS:
             seen.add(id(value))
@@ -144,7 +144,7 @@ def _look(parts: Iterable[_Part], parent: _Node | None, queue: list[_Node], seen
 def _is_parallel(name: str, value: object) -> bool:
     if name in _DEVICES:
         return type(value) is str and _A_DEVICE.fullmatch(value) is not None
-    number = _whole_number(value)
+    number = _whole_number(value) if name in _SETTINGS else None
     # joblib refuses 0; with LightGBM and XGBoost it means all cores.
     return number is not None and number != 1 and not (number == 0 and name in _JOBS)
 
