@@ -125,6 +125,7 @@ class Workload:
         local_backlog_s: Seconds of work that waits for the local thread.
         workers_backlog_s: Seconds of work that waits for the workers, summed over all.
         threads_backlog_s: Seconds of work that waits for the threads, summed over all.
+        is_below_threads: Whether an item in one of a session's threads makes the call, so that it has the one thread below that.
         import_s: Seconds that workers will import before they can run the function.
         starting_s: For how long workers have been starting for this run.
         may_bridge: Whether the local thread may go on while workers start.
@@ -153,6 +154,7 @@ class Workload:
     local_backlog_s: float = 0.0
     workers_backlog_s: float = 0.0
     threads_backlog_s: float = 0.0
+    is_below_threads: bool = False
     import_s: float = 0.0
     starting_s: float = 0.0
     may_bridge: bool = True

@@ -15,7 +15,7 @@ from .options import CallOptions
 from .outgoing import Outgoing
 from .pool.lane import WorkerLane
 from .pool.lease import PooledBackend
-from .pool.thread_lane import ThreadLane
+from .pool.thread_lane import ThreadLane, current_thread_lane
 from .sensing.imports import import_s
 from .sensing.inner_parallelism import find_in_call
 from .sensing.meter import meter
@@ -179,10 +179,12 @@ class Planner:
         cost, options, n_left = known.cost, known.options, None if n_items is None else n_items - n_done
         is_fresh = current is None and not (n_done or local.backlog_s or processes.backlog_s or threads_backlog_s or waited_s)
         item_s = item_s or options.item_cost_s or cost.item_s
+        lane = current_thread_lane()
+        is_below_threads = lane is not None and lane.is_beside_others
         idle = self._workers.n_idle + own_lanes
         function, capacity = known.function, self._workers.capacity
         host_facts = (idle, capacity, self._forgone_s, meter.version)
-        facts = (n_items, options, known.inner, function.has_crashed, function.was_remote, host_facts)
+        facts = (n_items, options, known.inner, function.has_crashed, function.was_remote, is_below_threads, host_facts)
         if is_fresh and cost.decision is not None and item_s is not None:
             then, then_s, decision = cost.decision
             if then_s / _SIMILAR < item_s < then_s * _SIMILAR and then == facts:
@@ -206,6 +208,7 @@ class Planner:
             local_backlog_s=max(0.0, local.backlog_s - own.get(local, 0.0)) + waited_s,
             workers_backlog_s=max(0.0, processes.backlog_s - own.get(processes, 0.0)),
             threads_backlog_s=threads_backlog_s,
+            is_below_threads=is_below_threads,
             import_s=self._import_s(known, n_items, n_done, item_s),
             starting_s=starting_s,
             may_bridge=cost.stall_s <= STALL_S,

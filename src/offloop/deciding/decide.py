@@ -67,6 +67,8 @@ def _by_rule(
     if asked is THREADS:
         if not options.is_consent:
             return SERIAL, Reason.THREADS_NEED_CONSENT, 1
+        if work.is_below_threads:
+            return SERIAL, Reason.NESTED, 1
         return THREADS, Reason.EXPLICIT, usable_workers(thread_limit(host, config), work, options)
     workers = _usable_processes(host, work, options, config)
     if asked is not Strategy.AUTO:
@@ -112,7 +114,7 @@ def _by_estimate(
     else:
         to_beat_s = serial.seconds * _head_start(work, config)
         is_beside = threads.workers > 1 or work.local_backlog_s > LOCAL_PATIENCE_S
-        if options.thread_safe and is_beside and threads.seconds <= to_beat_s:
+        if options.thread_safe and is_beside and not work.is_below_threads and threads.seconds <= to_beat_s:
             strategy, chosen, to_beat_s = THREADS, threads, threads.seconds
         if processes.seconds <= to_beat_s and _may_pay(host, work):
             strategy, chosen = PROCESSES, processes
