@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from ... import call, star
 from ...errors import SessionClosedError
 from ...forking import in_forked_child
-from ...options import MapOptions, RunOptions
+from ...options import RunOptions
 from .errors import as_told
 from .future import Call, ExecutorFuture
 from .maps import flattened, results_of
@@ -83,7 +83,7 @@ class SessionExecutor(Executor):
 
     def __init__(self, session: ParallelSession, workers: int, options: RunOptions) -> None:
         self._session, self._max_workers, self._options = session, workers, options
-        self._of_chunks = MapOptions(**{_NAMES.get(name, name): value for name, value in options.items()})  # type: ignore[typeddict-item]
+        self._of_chunks: dict[str, Any] = {_NAMES.get(name, name): value for name, value in options.items()}
         self._portal = session.portal
         self._refusal: str | None = None  # why nothing more is submitted
         self._queue: deque[ExecutorFuture[Any]] = deque()
@@ -135,12 +135,15 @@ class SessionExecutor(Executor):
             raise ValueError("buffersize must be None or > 0")
         until = None if timeout is None else monotonic() + timeout
         if chunksize == 1:
-            calls = (partial(self.submit, fn, *each) for each in zip(*iterables, strict=False))
+            calls = (partial(self._submit_one, fn, each) for each in zip(*iterables, strict=False))
             return results_of(calls, buffersize, until)
         called: Callable[[Any], R] = fn if len(iterables) == 1 else star(fn)
         items = iter(iterables[0]) if len(iterables) == 1 else zip(*iterables, strict=False)
         chunks = iter(lambda: tuple(islice(items, chunksize)), ())
         return flattened(results_of((partial(self._submit_chunk, called, chunk) for chunk in chunks), buffersize, until))
+
+    def _submit_one(self, fn: Callable[..., R], arguments: tuple[Any, ...]) -> ExecutorFuture[R]:
+        return self.submit(fn, *arguments)
 
     def _submit_chunk(self, fn: Callable[[Any], R], chunk: tuple[Any, ...]) -> ExecutorFuture[list[R]]:
         return self._submit(partial(self._session.run_parallel, fn, chunk, chunk_size=len(chunk), **self._of_chunks))
