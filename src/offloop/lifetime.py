@@ -196,9 +196,12 @@ class Lifetime:
         if (portal := getattr(self, "portal", None)) is not None:
             portal.end_soon()
         records = getattr(self, "_records", None)
-        if records is not None and records.state in ("open", "draining") and self._processes.pool.lanes:
+        if records is None or records.state not in ("open", "draining"):
+            return
+        lanes = self._processes.pool.lanes
+        if any(lane.worker.is_alive for lane in lanes):  # else the end of the process has ended them
             warnings.warn("a ParallelSession was never closed; its workers end now", ResourceWarning, stacklevel=2, source=self)
-            for lane in self._processes.pool.lanes:
+            for lane in lanes:
                 lane.kill()
                 lane.close()
 

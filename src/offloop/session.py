@@ -10,7 +10,7 @@ from .branch_run import BranchesRun
 from .branches import branch_options, branches_of
 from .call_steering import CallSteering
 from .checks import worker_count
-from .functions import units
+from .functions import check_function, units
 from .maps import Maps
 from .model import Strategy
 from .options import RUN_OPTIONS, BranchOptions, OnError, RunOptions, check_answer, resolve_options
@@ -195,11 +195,13 @@ class ParallelSession(Maps):
 
         Raises:
             Exception: What fn raised.
+            AsyncFunctionError: fn is async.
             ModuleNotFoundError: joblib isn't installed.
             Overloaded, SessionClosedError: As for `run`.
         """
         from .adapters.joblib import Joblib
 
+        check_function(fn)
         await self._records.knock(fn, "joblib")
         with self._records.whole(Whole(function_name(fn), "joblib")):
             joblib = Joblib(self)
