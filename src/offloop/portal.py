@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future, InvalidStateError, wait
 from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
@@ -54,8 +54,14 @@ class Submission(Generic[T]):
 
     def refuse(self) -> None:
         """End one that will never be executed: the portal is closed."""
-        if not self.future.done():
+        with suppress(InvalidStateError):  # it is over
             self.future.set_exception(SessionClosedError("closed"))
+
+    def _fail(self, error: BaseException) -> None:
+        try:
+            self.future.set_exception(error)
+        except InvalidStateError:  # it is over, and this is of a callback of its future
+            asyncio.get_running_loop().call_exception_handler({"message": "a future's callback has failed", "exception": error})
 
     async def execute(self) -> None:
         """Make the call, on the portal."""
@@ -69,7 +75,8 @@ class Submission(Generic[T]):
             raise
         except BaseException as error:  # SystemExit too: it is the caller's, and would end the portal
             trace = error.__traceback__
-            self.future.set_exception(error.with_traceback(trace and trace.tb_next))  # this frame would keep itself, by the future
+            BaseException.with_traceback(error, trace and trace.tb_next)  # this frame would keep itself, by the future
+            self._fail(error)
         finally:
             self._scope = None
             if not self.future.done():
@@ -150,12 +157,26 @@ class Portal:
                 raise SessionClosedError("closed")
             if self._post is None:
                 started: Future[Callable[..., object]] = Future()
-                thread = threading.Thread(
-                    target=lambda: asyncio.run(self._serve(started)), name="offloop-portal", daemon=True
-                )
+                thread = threading.Thread(target=self._execute_all, args=(started,), name="offloop-portal", daemon=True)
                 thread.start()
-                self._thread, self._post = thread, started.result()
+                try:
+                    wait([started])
+                finally:  # also where a KeyboardInterrupt ends the waiting: else the thread would be nobody's
+                    self._thread, self._post = thread, started.result()
             return self._post
+
+    def _execute_all(self, started: Future[Callable[..., object]]) -> None:
+        """Be the thread."""
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._serve(started))
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)  # there is no room for an event loop
+        finally:
+            for submission in list(self._under_way):  # came too late to be begun
+                submission.refuse()
 
     async def _serve(self, started: Future[Callable[..., object]]) -> None:
         self._stop = asyncio.Event()
@@ -178,8 +199,6 @@ class Portal:
             self.end_soon()
             if self._thread is not None:
                 self._thread.join()
-            for submission in list(self._under_way):
-                submission.refuse()
 
     def end_soon(self) -> None:
         """Cancel what is left and have the thread end, without waiting for that."""

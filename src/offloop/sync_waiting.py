@@ -50,7 +50,7 @@ def block(portal: Portal, what: str, instead: str, fn: Callable[..., Coroutine[A
     try:
         return portal.call(fn, *args) if task.current.task is None else _in_item(portal.submit(fn, *args))
     except BaseException as error:
-        error.__traceback__ = _beyond_us(error.__traceback__)
+        BaseException.with_traceback(error, _beyond_us(error.__traceback__))  # to set it fails where the exception is frozen
         raise
     finally:
         _tell_of_loop(monotonic() - begun, what, instead)

@@ -105,7 +105,7 @@ def test_a_failure_is_the_functions_own(executor: SessionExecutor) -> None:
     assert "in fail_on_3" in "".join(error.__notes__)
 
 
-@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, StopIteration])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, StopIteration, StopAsyncIteration, w.OwnBase])
 def test_what_would_end_a_loop_is_raised_to_who_asks(executor: SessionExecutor, kind: type[BaseException]) -> None:
     """result raises SystemExit and the like as itself; on an event loop, which it would end, it is an ItemError."""
     future = executor.submit(w.raise_named, kind.__name__)
@@ -356,6 +356,48 @@ def test_a_closed_session_fails_its_futures(tmp_path: Path) -> None:
     executor.shutdown()
     with pytest.raises(offloop.SessionClosedError):
         session.executor()
+
+
+def test_a_closed_portal_fails_its_futures(tmp_path: Path) -> None:
+    """When the portal is closed under it, a call that runs is stopped, and calls that wait fail, however many they are."""
+    session, path = offloop.ParallelSession(workers=1, grace_s=5.0).open(), tmp_path / "path"
+    executor = session.executor(strategy="serial")
+    futures = [executor.submit(wait_stoppably, str(path))] + [executor.submit(w.nothing) for _ in range(2000)]
+    begun(path)
+    session.portal.close()
+    assert isinstance(futures[0].exception(), CancelledError)
+    assert {type(future.exception()) for future in futures[1:]} == {offloop.SessionClosedError}
+    executor.shutdown()
+    asyncio.run(session.aclose())
+
+
+def wait_stoppably(path: str) -> None:
+    """Say that it has begun, and wait until it is stopped."""
+    w.append(f"{path}.began", "began")
+    while True:
+        offloop.checkpoint()
+
+
+def test_a_submit_that_is_interrupted(session: offloop.ParallelSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of submit is raised there, and the executor goes on, and has an end."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with session.executor(workers=1) as executor:
+        with monkeypatch.context() as patch:
+            patch.setattr(session.portal, "submit", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                executor.submit(w.double, 1)
+        assert executor.submit(w.double, 2).result() == 4
+
+
+def test_an_executor_leaves_nothing_for_the_exit(session: offloop.ParallelSession) -> None:
+    """However many executors a program makes, the interpreter has no more to do for them in the end."""
+    session.executor()
+    count = len(threading._threading_atexits)  # type: ignore[attr-defined]
+    session.executor()
+    assert len(threading._threading_atexits) == count  # type: ignore[attr-defined]
 
 
 # --- from wherever ---------------------------------------------------------------------------------------------------------

@@ -33,7 +33,10 @@ PRIVATE = "private"  # the table's name for those that look at what isn't public
 
 def modules() -> Iterator[Any]:
     """Import what has the tests: one module, or since 3.12 a package of them."""
-    whole = importlib.import_module(NAME)
+    try:
+        whole = importlib.import_module(NAME)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}: this interpreter comes without its tests; name a folder that has them by --tests")
     if not hasattr(whole, "__path__"):
         yield whole
         return

@@ -13,6 +13,7 @@ import traceback
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,23 @@ def test_errors_are_the_users_own(session: offloop.SyncSession) -> None:
         session.run_parallel(w.double, [None, None], on_error="group")
     with pytest.raises(offloop.AsyncFunctionError):
         session.run(numbers, 1)
+
+
+def test_an_error_that_is_frozen_is_the_users_own() -> None:
+    """An exception that refuses to be changed arrives as itself, too."""
+    with offloop.SyncSession(strategy="serial") as session, pytest.raises(Frozen):
+        session.run(raise_frozen)
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """An exception whose attributes can't be set."""
+
+    why: str
+
+
+def raise_frozen() -> None:
+    raise Frozen("x")
 
 
 def test_nothing_is_kept() -> None:

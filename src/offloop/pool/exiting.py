@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from ..forking import in_forked_child
@@ -22,7 +23,17 @@ class _Exit:
     def __init__(self) -> None:
         self.promised: weakref.WeakSet[Promised] = weakref.WeakSet()
         self.is_finishing = False
+        self.is_registered = False
         self.kill_all: Callable[[], None] | None = None
+
+    def register(self) -> None:
+        """Have it run when the interpreter ends, before what was registered until now.
+
+        Raises:
+            RuntimeError: The interpreter is on its way out already.
+        """
+        threading._register_atexit(self.run)  # type: ignore[attr-defined]
+        self.is_registered = True
 
     def run(self) -> None:
         """Finish, then kill; whatever interrupts the first has the second done at once."""
@@ -45,10 +56,9 @@ _exit = _Exit()
 def finish_at_exit(work: Promised) -> None:
     """Have something finished before the workers are killed; it isn't kept alive for that."""
     _exit.promised.add(work)
-    try:
-        threading._register_atexit(_exit.run)  # type: ignore[attr-defined]
-    except RuntimeError:  # the interpreter is on its way out already
-        return
+    if not _exit.is_registered:
+        with suppress(RuntimeError):
+            _exit.register()
 
 
 def kill_at_exit(kill_all: Callable[[], None]) -> None:
@@ -59,8 +69,8 @@ def kill_at_exit(kill_all: Callable[[], None]) -> None:
     """
     _exit.kill_all = kill_all
     try:
-        threading._register_atexit(_exit.run)  # type: ignore[attr-defined]
-    except RuntimeError:  # the interpreter is on its way out already
+        _exit.register()
+    except RuntimeError:
         if not _exit.is_finishing:
             kill_all()
 

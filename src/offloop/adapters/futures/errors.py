@@ -41,7 +41,8 @@ def as_told(error: Exception) -> Exception:
     """Return an error as a future has it: without this process's stack, in which a call's own frames have no part."""
     told_as = _AS_TOLD.get(type(error))
     if told_as is None:
-        return error.with_traceback(None)
+        BaseException.with_traceback(error, None)  # their own may do anything
+        return error
     told = told_as(*error.args)
     told.__cause__ = error.__cause__
     for note in getattr(error, "__notes__", ()):

@@ -66,9 +66,9 @@ class SessionExecutor(Executor):
       BrokenProcessPool.
     - What can't be pickled or unpickled, fn, an argument or a result, fails its call; with an `UnpicklableError` that is also a
       PicklingError, and a BrokenProcessPool.
-    - What fn raised has its remote traceback in its notes. SystemExit, KeyboardInterrupt and StopIteration are raised by
-      ``result()`` as themselves; ``exception()``, and so whoever awaits the call on an event loop, has an `ItemError` for them,
-      since they would end the loop.
+    - What fn raised has its remote traceback in its notes. SystemExit, KeyboardInterrupt, StopIteration and their like are raised
+      by ``result()`` as themselves; ``exception()``, and so whoever awaits the call on an event loop, has an `ItemError` for
+      them, since they would end the loop.
     - Calls that run can be stopped: by `ExecutorFuture.interrupt`, and by ``shutdown(kill=True)``.
     - A future's callbacks are called in the thread of the session's portal, and must be short, as ever.
 
@@ -178,6 +178,10 @@ class SessionExecutor(Executor):
         except Exception as error:  # the portal is closed, or there is no room for its thread
             self._give_up(runner, error)
             return
+        except BaseException:  # a KeyboardInterrupt, say: who submits it will never have this future
+            self._fail(runner, CancelledError())
+            self._leave(runner)
+            raise
         with self._lock:
             runner.cancel, is_stopped = submission.cancel, runner.is_stopped
         if is_stopped:
@@ -231,10 +235,18 @@ class SessionExecutor(Executor):
 
     def _ended(self, runner: _Runner, end: Future[None]) -> None:
         """Take in that a runner is gone: it has left by itself, was stopped, or never begun."""
-        if runner.future is not None and not runner.future.done():
-            runner.future.set_exception(end.exception() or CancelledError())
         runner.cancel = None  # it refers to the runner
+        error = end.exception()
+        if isinstance(error, SessionClosedError):  # it never began: the portal is closed, and so it is for whoever would come next
+            self._give_up(runner, error)
+            return
+        self._fail(runner, error or CancelledError())
         self._leave(runner)
+
+    def _fail(self, runner: _Runner, error: BaseException) -> None:
+        """Fail the call that a runner leaves undone, if there is one."""
+        if runner.future is not None and not runner.future.done():
+            runner.future.set_exception(error)
 
     def _give_up(self, runner: _Runner, error: BaseException) -> None:
         """Fail all that waits: there is nobody to make the calls."""
@@ -242,8 +254,7 @@ class SessionExecutor(Executor):
             self._runners.discard(runner)
             waiting, self._queue = self._queue, deque()
             self._is_over.notify_all()
-        if runner.future is not None:
-            runner.future.set_exception(error)
+        self._fail(runner, error)
         for future in waiting:
             if future.take() is not None and future.set_running_or_notify_cancel():
                 future.set_exception(error)

@@ -11,7 +11,7 @@ from ...errors import ItemError
 
 R = TypeVar("R")
 
-_ENDS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration)
+_ENDS = (StopIteration, StopAsyncIteration)  # of those that are an Exception
 
 
 class Call(NamedTuple):
@@ -45,14 +45,15 @@ class ExecutorFuture(Future[R]):
 
         What would end a program, a generator or an event loop is raised as itself here: who asks for it is none of them.
         """
-        error: BaseException | None = None
+        error = cause = None
         try:
             error = self.exception(timeout)
-            if isinstance(error, ItemError) and isinstance(error.__cause__, _ENDS):
-                raise error.__cause__
+            cause = error.__cause__ if isinstance(error, ItemError) else None
+            if cause is not None and (isinstance(cause, _ENDS) or not isinstance(cause, Exception)):
+                raise cause
             return super().result()
         finally:
-            del self, error  # what is raised has this frame in its traceback
+            del self, error, cause  # what is raised has this frame in its traceback
 
     def cancel(self) -> bool:
         """Cancel the call, which will then never be executed; see `concurrent.futures.Future.cancel`.
