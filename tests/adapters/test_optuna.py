@@ -327,23 +327,15 @@ async def test_what_cant_work_is_refused_before_any_trial(
         (offloop.SettingError, o.pruned, {"workers": 0}),
         (offloop.SettingError, o.pruned, {"timeout_s": -1}),
         (offloop.SettingTypeError, o.pruned, {"catch": "Exception"}),
+        (offloop.SettingTypeError, o.pruned, {"callbacks": [3]}),
+        (offloop.SettingTypeError, o.pruned, {"callbacks": o.pruned}),
+        (offloop.SettingTypeError, o.viewed, {"distributions": {"x": FloatDistribution(0, 1), "y": (0, 1)}}),
         (TypeError, None, {}),
     ]
     for error, fn, options in wrong:
         with pytest.raises(error):
             await optimize(study, fn, 1, session=auto, **options)
     assert study.trials == []
-
-
-async def test_a_distribution_of_no_kind_is_refused(
-    auto: offloop.ParallelSession, new_study: Callable[..., optuna.Study]
-) -> None:
-    """What isn't a distribution is named, and its trial isn't left RUNNING."""
-    study = new_study()
-    wrong: Any = {"x": FloatDistribution(0, 1), "y": (0, 1)}
-    with pytest.raises(offloop.SettingTypeError, match="distributions"):
-        await optimize(study, o.viewed, 1, session=auto, distributions=wrong)
-    assert "RUNNING" not in states(study)
 
 
 def test_a_view_is_of_values_alone() -> None:

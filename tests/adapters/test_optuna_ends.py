@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -238,8 +241,11 @@ async def test_a_storage_that_fails(
     assert "Trial 0 was broken off" in caplog.text
 
 
-async def test_what_a_sampler_raises_is_raised(workers: offloop.ParallelSession, study: optuna.Study) -> None:
-    """An error of the sampler comes up in the objective that asked, and ends all."""
+@pytest.mark.parametrize(("objective", "distributions"), [(o.fails, None), (o.viewed, o.SPACE)], ids=["asked", "drawn"])
+async def test_what_a_sampler_raises_is_raised(
+    workers: offloop.ParallelSession, study: optuna.Study, objective: Any, distributions: Any
+) -> None:
+    """An error of the sampler comes up in the objective that asked, or as the trial begins, and ends all."""
 
     class Broken(optuna.samplers.RandomSampler):
         def sample_independent(self, *args: Any, **kwargs: Any) -> Any:
@@ -247,8 +253,27 @@ async def test_what_a_sampler_raises_is_raised(workers: offloop.ParallelSession,
 
     study.sampler = Broken()
     with pytest.raises(o.Refused, match="sampler"):
-        await optimize(study, o.fails, 8, session=workers, workers=1)
+        await optimize(study, objective, 8, session=workers, workers=1, distributions=distributions)
     assert states(study) == ["FAIL"]
+
+
+@pytest.mark.parametrize("fn", [partial(o.returns, 1.0), o.fails], ids=["returns", "raises"])
+async def test_nothing_of_it_is_kept(workers: offloop.ParallelSession, fn: Any) -> None:
+    """Objective and study are gone with their last names, without waiting for the garbage collector."""
+    if sniffio.current_async_library() != "trio":
+        pytest.skip("asyncio keeps the frames of what is cancelled")
+    objective, study = partial(fn), optuna.create_study()
+    gone = [weakref.ref(objective), weakref.ref(study)]
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(o.Refused):
+            await optimize(study, objective, 4, session=workers)
+        del objective, study
+        while any(ref() is not None for ref in gone):  # a thread that answered may be about to let go
+            await anyio.sleep(0.001)
+    finally:
+        gc.enable()
 
 
 PROGRAM = """

@@ -109,16 +109,18 @@ async def optimize(
     # In a task of its own, which nothing cancels but its scope: a shield in it holds against `cancel` of an asyncio task too.
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run.execute)
-    if run.failure is not None:
+    failure, run.failure = run.failure, None  # which refers to the run by its traceback
+    if failure is not None:
         try:
-            raise run.failure
+            raise failure
         finally:
-            del run  # the failure's traceback refers to this frame
+            del failure
 
 
 def _checked(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     """Return callbacks, none of which is async."""
-    checked = tuple(callbacks)
+    if not isinstance(callbacks, Iterable) or not all(map(callable, checked := tuple(callbacks))):
+        raise SettingTypeError("callbacks", callbacks, "write a list of functions of a study and a trial.")
     for callback in checked:
         if iscoroutinefunction(callback) or iscoroutinefunction(type(callback).__call__):
             raise AsyncFunctionError(getattr(callback, "__qualname__", type(callback).__qualname__))

@@ -29,12 +29,9 @@ class StudyThread:
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="offloop-optuna", initializer=self._enter)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="offloop-optuna", initializer=_enter, initargs=(study,))
         loop: Any = current_token().native_token
         self._post: Callable[[Callable[[], object]], object] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-
-    def _enter(self) -> None:
-        self._study._thread_local.in_optimize_loop = True  # there is no public name for it
 
     def submit(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a function called in the thread, in the caller's context; from any thread.
@@ -70,3 +67,7 @@ class StudyThread:
         with anyio.CancelScope(shield=True):
             await self.do(self._study._storage.remove_session)
         self._pool.shutdown()
+
+
+def _enter(study: optuna.Study) -> None:
+    study._thread_local.in_optimize_loop = True  # there is no public name for it

@@ -61,6 +61,10 @@ class Trials:
     def __init__(
         self, study: optuna.Study, distributions: Mapping[str, BaseDistribution] | None, callbacks: Iterable[Callback]
     ) -> None:
+        for distribution in (distributions or {}).values():
+            if not isinstance(distribution, (FloatDistribution, IntDistribution, CategoricalDistribution)):
+                hint = "write a FloatDistribution, IntDistribution or CategoricalDistribution for each name."
+                raise SettingTypeError("distributions", distribution, hint)
         self._study, self._distributions, self._callbacks = study, distributions, tuple(callbacks)
         self._under_way: dict[int, UnderWay] = {}
         self._storage: Any = study._storage
@@ -160,15 +164,13 @@ class Trials:
         self._under_way.clear()
 
 
-def _draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+def _draw(trial: optuna.Trial, name: str, distribution: Any) -> None:
     if isinstance(distribution, FloatDistribution):
         trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
     elif isinstance(distribution, IntDistribution):
         trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-    elif isinstance(distribution, CategoricalDistribution):
-        trial.suggest_categorical(name, distribution.choices)
     else:
-        raise SettingTypeError("distributions", distribution, "write a FloatDistribution, IntDistribution or CategoricalDistribution.")
+        trial.suggest_categorical(name, distribution.choices)
 
 
 def _infeasible(value: Any, n_objectives: int) -> str | None:
