@@ -15,8 +15,8 @@ from .model import Strategy
 def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
     """Return advice that names the nearest of the known names."""
     near = difflib.get_close_matches(name, list(known), n=1)
-    guess = f"did you mean {near[0]}? " if near else ""
-    return f"{guess}There are {', '.join(known)}."
+    guess = f"did you mean {near[0]}? There" if near else "there"
+    return f"{guess} are {', '.join(known)}."
 
 
 def strategy_of(value: object, setting: str = "strategy") -> Strategy:

@@ -185,7 +185,7 @@ def test_unknown_names_are_refused_with_a_guess(name: str, guess: str) -> None:
 
 def test_a_name_like_no_other_lists_all() -> None:
     """Where no name is near, all are listed."""
-    with pytest.raises(SettingTypeError, match=r"There are .*min_speedup") as found:
+    with pytest.raises(SettingTypeError, match=r"there are .*min_speedup") as found:
         session_settings(None, {"zzz": 1}, {})
     assert "did you mean" not in str(found.value)
 
