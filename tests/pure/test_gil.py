@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from statistics import median
 
 import pytest
 
+from offloop.errors import TaskCancelled
 from offloop.worker.gil import GilWatch
+from offloop.worker.interrupt import _raise_in
 
 pytestmark = pytest.mark.skipif(
     not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="this interpreter has no GIL"
@@ -156,3 +159,18 @@ def test_its_thread_ends() -> None:
     assert _thread._count() <= before
     stalls = [[watch.stall_s for watch in watches] for _ in range(2)]
     assert all(one == other for one, other in pairwise(stalls))
+
+
+def test_an_item_that_starts_it_gets_its_own_interrupts() -> None:
+    """What is meant for the thread of an item is raised there, though a watch has just been started there."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1.0)  # so that the new thread runs late, unless it is waited for
+    try:
+        for _ in range(20):
+            watch = GilWatch(in_item=True)
+            with pytest.raises(TaskCancelled):
+                _raise_in(threading.get_ident())
+                count(0.001)
+            watch.stop()
+    finally:
+        sys.setswitchinterval(before)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 import offloop
 from offloop.errors import TaskCancelled
-from offloop.wire.status_page import CANCEL, ITEM, LATE, item_base
+from offloop.wire.status_page import CANCEL, ITEM, LATE, SIZE, item_base, new_page
 from offloop.worker import interrupt as module
 from offloop.worker.interrupt import SIGNAL, ThreadGuard, calls_user_code
 
@@ -75,6 +77,22 @@ def test_nothing_is_raised_outside_of_a_chunk(item: Interrupted) -> None:
     item.interrupt()
     assert not item.runs(work)
     item.interrupt()
+
+
+def test_a_thread_that_an_item_has_just_started_is_no_trap() -> None:
+    """An interrupt that is on its way when the chunk ends is taken back, though a thread is starting meanwhile."""
+    guard = ThreadGuard()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1.0)  # so that what is started begins late
+    try:
+        for _ in range(5):
+            guard.open(new_page(bytearray(SIZE)), EPOCH)
+            guard.was_interrupted = True
+            _thread.start_new_thread(time.sleep, (0,))  # of C, so that nothing can be raised in it
+            guard.shut()
+    finally:
+        sys.setswitchinterval(before)
+    assert not guard.was_interrupted
 
 
 def test_nothing_is_raised_outside_of_user_code(item: Interrupted) -> None:

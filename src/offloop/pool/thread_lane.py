@@ -179,7 +179,7 @@ class ThreadLane:
     def watch(self) -> None:
         """See how the GIL is held from now on until the end of the chunk; see `Lane`."""
         if self._watch is None:
-            self._watch = GilWatch()
+            self._watch = GilWatch(in_item=current.task is not None)
 
     def _arrived(self, loop: Any) -> None:
         """Wake the holder, on its own event loop: a late call may find that another loop holds the lane by now."""

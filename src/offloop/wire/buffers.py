@@ -379,7 +379,7 @@ class Received:
         path, self._parts = loads(view[_LENGTH.size : begin])
         file = open_file(path)
         self._inline = view[begin:]
-        self._own: View = self._copied if file is None else file.view
+        self._view: View | None = None if file is None else file.view
 
     def _copied(self, offset: int, n_bytes: int) -> memoryview:
         memory = fresh_memory(n_bytes)
@@ -395,6 +395,6 @@ class Received:
 
     def _value(self, part: tuple[Any, ...]) -> Any:
         try:
-            return rebuild(Part(*part), self._own)
+            return rebuild(Part(*part), self._view or self._copied)
         except BaseException as error:
             raise Unreadable from error

@@ -154,7 +154,7 @@ class MemoryFile:
                 pass
         if self.size >= _SLOW_BYTES:
             try:
-                _thread.start_new_thread(_close, (fds,))
+                _thread.start_new_thread(any, (map(os.close, fds),))  # no Python of its own, where an interrupt of the starter's could hit
             except RuntimeError:  # no more threads, or the interpreter is on its way out
                 pass
             else:

@@ -18,20 +18,29 @@ class GilWatch:
     Beside a Python loop, `sorted` or many tiny numpy calls it gets the GIL after CPython's switch interval of 5 ms or
     later, and gets 4 to 5 % of its ticks; beside zlib, a hash of 1 MB or a sum of 8 MB it gets 83 to 95 % (measured).
 
-    It is started without a handshake, 15 µs instead of 60, since most of what it watches is short.
+    It is started without a handshake, 15 µs instead of 60, since most of what it watches is short; but not in the thread of an
+    item: up to Python 3.11 a thread has the identity of its starter until it runs, and would get an interrupt in its place.
+
+    Args:
+        in_item: Whether the thread that starts it is executing an item.
     """
 
-    __slots__ = ("_begun", "_due", "_is_over", "_late_s", "_n_prompt", "stall_s")
+    __slots__ = ("_begun", "_due", "_has_started", "_is_over", "_late_s", "_n_prompt", "stall_s")
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_item: bool = False) -> None:
         self.stall_s = 0.0  # the longest that another thread had to wait
         self._late_s = 0.0
         self._n_prompt = 0  # ticks that came in time
         self._is_over = False
         self._begun = self._due = time.monotonic()
+        self._has_started = _thread.allocate_lock()
+        self._has_started.acquire()
         _thread.start_new_thread(self._watch, ())
+        if in_item:
+            self._has_started.acquire()
 
     def _watch(self) -> None:
+        self._has_started.release()
         due = self._begun  # to begin with, it is due to start
         while True:
             late_s = time.monotonic() - due - _USUAL_S

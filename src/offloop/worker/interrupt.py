@@ -225,9 +225,8 @@ class ThreadGuard(Guard):
         if self.was_interrupted:
             self.was_interrupted = False
             try:
-                _raise_in(self._thread)
-                while True:
-                    pass
+                while True:  # for up to Python 3.11 a thread that this one has just started may get it instead
+                    _raise_in(self._thread)
             except TaskCancelled:
                 return
 
