@@ -32,7 +32,7 @@ Sink = Callable[[Outcomes], None]
 FallBack = Callable[[Reason, BaseException, int | None], None]
 
 
-def nothing() -> None:
+def nothing(*_: object) -> None:
     """Do nothing: nobody is to be told."""
 
 
@@ -93,6 +93,10 @@ class Accounts:
             return True
         tally = self.tally
         return self._queue.source.is_exhausted and tally.done == tally.submitted
+
+    def close(self) -> None:
+        """Let go of all that is told, once nothing more is taken in: they know this, and would stay until a garbage collection."""
+        self._sink = self._fell_back = self._changed = self.over = nothing
 
     def fail(self, error: Exception) -> None:
         """End the run with this error, unless another has ended it."""

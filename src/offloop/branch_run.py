@@ -180,8 +180,14 @@ class BranchesRun:
                 for branch in branches:
                     if not branch.n_units:
                         self._finish(branch)
+            return self._result(branches)
         finally:
             self._venues.outgoing.shares.clear()
+            self._error = None  # tracebacks know what was executed: rings of both would stay until a garbage collection
+            for branch in branches:
+                branch.errors.clear()
+
+    def _result(self, branches: list[Branch]) -> dict[str, Any]:
         if self._error is not None:
             raise self._error
         errors = [error for branch in branches for error in branch.in_order]

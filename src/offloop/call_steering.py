@@ -49,11 +49,15 @@ class CallSteering(Steering):
         self._share.move(self._local, self._cost_s)
         errand = self._executor = Errand(self._known.options, self._place)
         await errand.execute(self._local, job, chunk, 0.0)
-        _, report = errand.reports[0]
+        _, report = errand.reports.pop()
         error = report.refused.error if report.refused is not None else report.outcomes().failures.get(0)
         if error is not None:
             self.tally.failed = 1
-            raise error
+            del report
+            try:
+                raise error
+            finally:
+                del error  # whose traceback knows this frame: both would stay until a garbage collection
         self._learn_at_once(1, 1, report)
         return report.outcomes().values[0]
 
@@ -64,15 +68,16 @@ class CallSteering(Steering):
         )
         self._share.move(backend, self._cost_s)
         begun = monotonic()
-        if not await call.execute(backend, _PATIENCE_S if waits else None):
-            self._settle(self.decide(1, waited_s=2 * _PATIENCE_S))
-            backend = self._backend()
-            self._share.move(backend, self._cost_s)
-            await call.execute(backend)
+        try:
+            if not await call.execute(backend, _PATIENCE_S if waits else None):
+                self._settle(self.decide(1, waited_s=2 * _PATIENCE_S))
+                backend = self._backend()
+                self._share.move(backend, self._cost_s)
+                await call.execute(backend)
+        finally:
+            call.close()
         if call.begun < math.inf:
             self._records.admission.waited(self._expected_s, call.begun - self._begun)
         if is_undisturbed and backend is self._venues.processes and self.tally.completed:
             meter.tripped(monotonic() - begun - self.tally.busy_s)
-        if call.error is not None:
-            raise call.error
-        return call.value
+        return call.result()

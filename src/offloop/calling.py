@@ -80,6 +80,21 @@ class Call:
         """What it has raised, or what has ended it."""
         return self._accounts.error
 
+    def result(self) -> Any:
+        """Return what it has returned, or raise what has ended it; once, for both are let go of."""
+        error, self._accounts.error = self._accounts.error, None
+        value, self.value = self.value, None
+        try:
+            if error is not None:
+                raise error
+            return value
+        finally:
+            del error  # whose traceback knows this frame
+
+    def close(self) -> None:
+        """Let go of who is told of it; it is executed no more."""
+        self._accounts.close()
+
     def stop(self, error: Exception) -> None:
         """End it with this error, from its own event loop."""
         self._accounts.fail(error)

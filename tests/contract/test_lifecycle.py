@@ -8,8 +8,10 @@ import os
 import pickle
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -467,6 +469,36 @@ async def test_a_dropped_session_warns_and_leaves_nothing(anyio_backend: object)
     with pytest.warns(ResourceWarning, match="never closed"):
         del session
         gc.collect()
+
+
+async def test_nothing_of_a_call_is_kept(session: offloop.ParallelSession) -> None:
+    """What calls and branches take, return and raise is dropped with them: a garbage collection may be long in coming."""
+    kept: list[weakref.ref[Any]] = []
+
+    def boxed(number: int) -> w.Boxed:
+        box = w.Boxed(number)
+        kept.append(weakref.ref(box))
+        return box
+
+    async def call_all() -> None:
+        kept.append(weakref.ref(await session.run(w.echo, boxed(1))))
+        with suppress(TypeError):
+            await session.run(w.double, boxed(2))
+        with suppress(TypeError):
+            await session.run_branches({"a": offloop.call(w.double, boxed(3))})
+        branches = {"a": offloop.call(w.echo, boxed(4)), "b": offloop.call(w.double, boxed(5))}
+        results = await session.run_branches(branches, on_error="collect")
+        kept.append(weakref.ref(results["a"]))
+
+    await session.run(w.double, 1)
+    gc.collect()
+    gc.disable()
+    try:
+        await call_all()
+        await session.run(w.nothing)  # the last steps of the calls before are over
+        assert [ref() for ref in kept] == [None] * 7
+    finally:
+        gc.enable()
 
 
 async def test_the_default_session_reuses_its_workers(anyio_backend: object) -> None:
