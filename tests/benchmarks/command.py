@@ -14,6 +14,7 @@ from . import facts
 from .calibration import iterations_per_ms
 from .canonical.figures import CANONICAL
 from .cold_auto.study import ColdAuto
+from .doors.figures import DOOR_FIGURES
 from .entrants import Assignment, Entrant, Role
 from .faults.cost import FaultCost
 from .faults.figures import FAULT_FIGURES
@@ -36,7 +37,7 @@ from .transport.killed import Killed
 from .transport.watched import TimedThenWatched
 
 QUICK_ROUNDS = 3
-TABLES = (*FIGURES, *CANONICAL, *TRANSPORT, *FAULT_FIGURES, *STREAM_FIGURES, *SERVICE_FIGURES)
+TABLES = (*FIGURES, *CANONICAL, *TRANSPORT, *FAULT_FIGURES, *STREAM_FIGURES, *SERVICE_FIGURES, *DOOR_FIGURES)
 STUDIES: dict[str, type[Study]] = {
     "regret": Regret,
     "cold_auto": ColdAuto,
@@ -50,6 +51,7 @@ GROUPS = {
     "faults": {"parent_killed", "fault_cost", *(figure.name for figure in FAULT_FIGURES)},
     "streams": {figure.name for figure in STREAM_FIGURES},
     "service": {figure.name for figure in SERVICE_FIGURES},
+    "doors": {figure.name for figure in DOOR_FIGURES},
 }
 
 

@@ -113,13 +113,20 @@ def scenario_of(name: str) -> Scenario:
         return STREAMS[name]
     from .transport.scenarios import TRANSPORT
 
-    return TRANSPORT.get(name, whole_task)
+    if name in TRANSPORT:
+        return TRANSPORT[name]
+    from .doors.scenarios import DOORS, door
+
+    return door(DOORS[name]) if name in DOORS else whole_task
 
 
 def scenario_from_scratch(name: str) -> Callable[[Assignment], Awaitable[Sample]]:
     """Return the scenario of a figure, one that starts its contender itself."""
+    from .doors.scenarios import DOORS_FROM_SCRATCH, door
     from .faults.scenarios import FAULTS
     from .service.scenarios import SERVICE
     from .streams.scenarios import STREAMS_FROM_SCRATCH
 
+    if name in DOORS_FROM_SCRATCH:
+        return door(DOORS_FROM_SCRATCH[name])
     return {**FAULTS, **SERVICE, **STREAMS_FROM_SCRATCH}[name]

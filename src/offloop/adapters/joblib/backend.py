@@ -86,7 +86,7 @@ class OffloopBackend(_Batching, _Backend):  # type: ignore[misc]
         resolve_options(ParallelConfig(), options, _OPTIONS, is_consent=False)
         self.parallel: Any = None
         self._session, self._options, self._calls = session, options, Calls()
-        self._n_jobs = 1
+        self._n_at_once = 1
         self._dispatcher: Dispatcher | None = None
         self._inputs: Inputs | None = None
         self._max_bytes: float | None = None
@@ -136,11 +136,13 @@ class OffloopBackend(_Batching, _Backend):  # type: ignore[misc]
         tell_if_on_loop()
         if self._calls.is_stopped:
             raise TaskCancelled
-        self._n_jobs = self.effective_n_jobs(n_jobs)
-        if self._n_jobs == 1:
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        # Where there are no more workers, the next batches wait ready to be sent: joblib has two for each job at hand.
+        self._n_at_once = 2 * n_jobs if n_jobs == self._n_workers() else n_jobs
         self._max_bytes = given.get("max_nbytes")
-        return self._n_jobs
+        return n_jobs
 
     def _for(self, parallel: Any, given: dict[str, Any]) -> OffloopBackend:
         """Return a backend for one Parallel, so that each has batches and counts of its own."""
@@ -166,7 +168,7 @@ class OffloopBackend(_Batching, _Backend):  # type: ignore[misc]
         if self._dispatcher is None:
             session = self._open_session()
             self._inputs = Inputs(session, self._max_bytes)
-            self._dispatcher = self._calls.begin(session, self._n_jobs, _DEFAULTS | self._options)
+            self._dispatcher = self._calls.begin(session, self._n_at_once, _DEFAULTS | self._options)
         try:
             if self._inputs is not None:
                 self._inputs.look_at(func)

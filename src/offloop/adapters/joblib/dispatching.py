@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 import operator
+import pickle
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextvars import copy_context
 from functools import partial
-from pickle import PicklingError
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import offloop
 from offloop import TaskCancelled
+
+from .packing import packed
 
 make_calls = operator.call  # of a batch; not a function of ours, within which nothing is interrupted
 
@@ -56,22 +59,26 @@ class Dispatcher:
         self._session, self._n_at_once, self._options = session, n_at_once, options
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Any, Callback]] = deque()
-        self._under_way: set[Any] = set()  # submissions
+        self._under_way: dict[Future[None], Any] = {}  # submissions; none is in a callback of its future, which would keep it
         self._n_sent = 0  # batches at workers
         self._n_open = 0  # batches whose callback hasn't returned
         self._has_failed = self._is_aborted = False
+        self._are_small = True  # batches so far, so that it is worth trying
         self._is_stopped = is_stopped
         self._ended: SimpleQueue[tuple[Callback, Outcome] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._deliver, name="offloop-joblib", daemon=True)
+        run = copy_context().run  # what callbacks send is part of whatever the caller is part of
+        self._thread = threading.Thread(target=run, args=(self._deliver,), name="offloop-joblib", daemon=True)
         self._thread.start()
 
     def send(self, batch: Any, callback: Callback) -> None:
         """Send a batch as soon as there is room."""
+        data = packed(batch) if self._are_small else None
+        self._are_small = data is not None
         with self._changed:
             is_refused = self._is_stopped
             if not is_refused:
                 self._n_open += 1
-                self._waiting.append((batch, callback))
+                self._waiting.append((data or batch, callback))
         if is_refused:
             self._call(callback, Outcome(error=TaskCancelled()))
         else:
@@ -87,19 +94,20 @@ class Dispatcher:
                     self._ended.put((callback, Outcome(error=error)))
                     continue
                 self._n_sent += 1
-                self._under_way.add(submission)
-                submission.future.add_done_callback(partial(self._over, submission, callback))
+                self._under_way[submission.future] = submission
+                submission.future.add_done_callback(partial(self._over, callback))
 
-    def _over(self, submission: Any, callback: Callback, future: Future[None]) -> None:
-        self._under_way.discard(submission)
+    def _over(self, callback: Callback, future: Future[None]) -> None:
+        self._under_way.pop(future, None)
         error = future.exception()
         if isinstance(error, offloop.SessionClosedError):  # before it began, for `_execute` raises none
             self._ended.put((callback, Outcome(error=error)))
 
     async def _execute(self, batch: Any, callback: Callback) -> None:
         outcome = Outcome(error=TaskCancelled())
+        fn: Callable[[Any], Any] = pickle.loads if isinstance(batch, bytes) else make_calls
         try:
-            outcome = Outcome(await self._session.run(make_calls, batch, strategy="processes", **self._options))
+            outcome = Outcome(await self._session.run(fn, batch, strategy="processes", **self._options))
         except Exception as error:
             outcome = Outcome(error=as_joblib_raises(error))
         finally:
@@ -116,15 +124,20 @@ class Dispatcher:
             del ended
             with self._changed:
                 self._n_open -= 1
-                self._changed.notify_all()
+                if not self._n_open:
+                    self._changed.notify_all()
 
     def _call(self, callback: Callback, outcome: Outcome) -> None:
         try:
             callback(outcome)
+        except BaseException as error:
+            outcome = Outcome(error=error)
+            _add_failure(callback, outcome)
         finally:
-            with self._changed:
-                self._has_failed |= outcome.error is not None
-                self._changed.notify_all()
+            if outcome.error is not None:
+                with self._changed:
+                    self._has_failed = True
+                    self._changed.notify_all()
 
     def wait(self) -> None:
         """Wait until everything that was sent is over, or something has failed."""
@@ -137,7 +150,7 @@ class Dispatcher:
         with self._changed:
             self._is_stopped = True
             self._waiting.clear()
-            submissions = list(self._under_way)
+            submissions = list(self._under_way.values())
         for submission in submissions:
             submission.cancel()
 
@@ -160,7 +173,14 @@ class Dispatcher:
 
     def _wait_for_workers(self) -> None:
         if not self._session.portal.is_here:
-            wait([submission.future for submission in list(self._under_way)])
+            wait(list(self._under_way))
+
+
+def _add_failure(callback: Any, failure: Outcome) -> None:
+    """Have joblib raise what the caller's iterable has raised in a callback; by itself it takes only an Exception from there."""
+    failed = type(callback)(0.0, 1, callback.parallel)
+    callback.parallel._register_new_job(failed)  # there is no public name for it
+    failed(failure)
 
 
 def as_joblib_raises(error: Exception) -> BaseException:
@@ -168,7 +188,7 @@ def as_joblib_raises(error: Exception) -> BaseException:
     if isinstance(error, offloop.ItemError) and error.__cause__ is not None:
         return error.__cause__  # a KeyboardInterrupt or SystemExit, which ends no event loop here
     if isinstance(error, offloop.UnpicklableError):
-        pickling = PicklingError(f"the task to send to a worker, or its result, can't be pickled: {error}")
+        pickling = pickle.PicklingError(f"the task to send to a worker, or its result, can't be pickled: {error}")
         pickling.__cause__ = error
         return pickling
     return error

@@ -1,0 +1,1 @@
+"""Figures of branches and of the doors into other libraries."""
