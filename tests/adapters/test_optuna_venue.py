@@ -81,7 +81,7 @@ def test_what_was_asked_for_is_not_decided() -> None:
 
 
 def test_unknown_trials_are_measured_side_by_side() -> None:
-    """As many trials as there are workers begin while none has ended, each where its call has it; then it is decided anew."""
+    """As many trials as there are workers begin while none has ended, each where its call has it; then it is decided, once."""
 
     async def main() -> None:
         everywhere = Decision(strategy=PROCESSES, reason=Reason.EXPLICIT, workers=4, requested=PROCESSES)
@@ -95,7 +95,34 @@ def test_unknown_trials_are_measured_side_by_side() -> None:
         assert session.executed == [None, THREADS]
         for n_ended in range(2, 20):
             await venue.room(1, 30 - n_ended, n_ended)
-        assert [n_items for n_items, _ in session.decided] == [30, 30, 29, 27, 23, 15]  # 1, 3, 7, 15 have ended
+        assert [n_items for n_items, _ in session.decided] == [30, 30, 29]
+
+    anyio.run(main)
+
+
+def test_unknown_trials_that_may_run_in_threads_are_measured_there() -> None:
+    """With `thread_safe` no worker is started for what is not known yet; a strategy that was named holds."""
+
+    async def main() -> None:
+        for asked, used in ((AUTO, THREADS), (SERIAL, SERIAL)):
+            session = Session(Decision(strategy=SERIAL, reason=Reason.MEASURING, workers=1, requested=asked))
+            venue = venue_of(session, thread_safe=True, strategy=asked)
+            await venue.room(1, 30, 0)
+            await venue.execute(1, None)
+            assert session.executed == [used]
+
+    anyio.run(main)
+
+
+def test_serial_trials_are_decided_anew() -> None:
+    """Work that turns out dear is not left where it began: the decision is looked at again each time as many have ended."""
+
+    async def main() -> None:
+        session = Session(Decision(strategy=SERIAL, reason=Reason.TOO_SMALL, workers=1))
+        venue = venue_of(session)
+        for n_ended in range(20):
+            await venue.room(1, 30 - n_ended, n_ended)
+        assert [n_items for n_items, _ in session.decided] == [30, 29, 27, 23, 15]  # 0, 1, 3, 7, 15 have ended
 
     anyio.run(main)
 

@@ -68,10 +68,6 @@ class OffloopBackend(_Batching, _Backend):  # type: ignore[misc]
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
 
-    # A batch costs 0.3 ms, so a hundredth of what joblib aims for is lost with a quarter of its length, and the last ones end together.
-    MIN_IDEAL_BATCH_DURATION = 0.05
-    MAX_IDEAL_BATCH_DURATION = 0.5
-
     def __init__(
         self,
         session: offloop.ParallelSession | None = None,

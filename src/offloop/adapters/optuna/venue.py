@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypedDict
 
@@ -34,7 +35,9 @@ class TrialOptions(TypedDict, total=False):
 class Venue:
     """Executes objectives by `ParallelSession.run`, where `auto` would have a map of as many trials.
 
-    A call by itself is decided on by itself, and would stay in the local thread where the next ones find it busy.
+    A call by itself is decided on by itself, and would stay in the local thread where the next ones find it busy. Trials of unknown cost
+    that may run in threads are measured there, side by side: a worker would first have to start and import. What was
+    decided to be parallel stays there, since the trials under way would count as other work against it.
 
     Args:
         session: Executes them.
@@ -48,12 +51,12 @@ class Venue:
         self._remote_options: Any = {**self._map_options, "strategy": "processes"}
         run_options = {name: value for name, value in self._map_options.items() if name not in ("workers", "item_timeout_s")}
         self._run_options: Any = {**run_options, "timeout_s": options.get("item_timeout_s")}
-        self._room = self._decide_at = 0
+        self._room, self._decide_at = 0, 0.0
         self._strategy: Strategy | None = None  # as it was decided; None: each call decides for itself
         self._may_leave = True
 
     async def room(self, sample: object, n_left: float, n_ended: int) -> int:
-        """Return how many trials may be under way, decided anew each time as many again have ended.
+        """Return how many trials may be under way, decided anew each time as many again have ended until they are parallel.
 
         Args:
             sample: What the objective gets.
@@ -69,11 +72,13 @@ class Venue:
             decision = await self._session.decide(self._objective, items, **self._map_options)
             is_auto = decision.requested is Strategy.AUTO and self._may_leave
             self._room, self._strategy = decision.workers, None
+            self._decide_at = 2 * n_ended + 1
             if decision.reason is Reason.MEASURING:
                 self._room = (await self._session.decide(self._objective, items, **self._remote_options)).workers
+                self._strategy = Strategy.THREADS if is_auto and self._map_options.get("thread_safe") else None
+                self._decide_at = n_ended + 1
             elif is_auto and decision.strategy is not Strategy.SERIAL:
-                self._strategy = decision.strategy
-            self._decide_at = n_ended + 1 if decision.reason is Reason.MEASURING else 2 * n_ended + 1
+                self._strategy, self._decide_at = decision.strategy, math.inf
         return self._room
 
     async def execute(self, trial: object, answer: Callable[[Any], object] | None) -> Any:
