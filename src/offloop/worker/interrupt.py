@@ -30,7 +30,9 @@ SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
 
 _HELD_BACK = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib_external", "logging", "threading", "offloop"})
 # What calls user code for us, and holds nothing: to leave it costs the item, which is to be left.
-_TRANSPARENT = frozenset({"offloop.worker.rows", "offloop.deciding.seeding", "offloop.functions"})
+_TRANSPARENT = frozenset(
+    {"offloop.worker.rows", "offloop.deciding.seeding", "offloop.functions", "offloop.adapters.joblib.nested"}
+)
 
 # So many interrupts are held back from an item that looks by itself, which comes to 50 ms; see deciding/stopping.py. A guess.
 _LOOKING_HOLDS = 6
