@@ -33,10 +33,7 @@ _TELLING = {
     },
 }
 
-_ON_UVLOOP = {
-    *("test_cancellation", "test_lifecycle", "test_drain", "test_concurrency", "test_timeouts", "test_recycling"),
-    *("test_bridging", "test_protecting", "test_fallbacks", "test_order", "test_errors"),
-}
+_ON_UVLOOP = {"test_cancellation", "test_lifecycle", "test_drain", "test_concurrency", "test_timeouts", "test_recycling"}
 
 DEFAULT, *OTHERS = get_args(TransportName)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -75,7 +75,7 @@ class TrialProxy:
         datetime_start: When it began.
     """
 
-    def __init__(self, number: int, datetime_start: datetime | None) -> None:
+    def __init__(self, number: int, datetime_start: datetime.datetime | None) -> None:
         self._number, self._datetime_start = number, datetime_start
         self._steps: list[object] = []  # that this execution has reported
 
@@ -85,7 +85,7 @@ class TrialProxy:
         return self._number
 
     @property
-    def datetime_start(self) -> datetime | None:
+    def datetime_start(self) -> datetime.datetime | None:
         """When the trial began."""
         return self._datetime_start
 

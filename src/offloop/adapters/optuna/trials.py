@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import optuna
@@ -81,7 +81,7 @@ class Trials:
 
     def sample(self) -> TrialProxy | TrialView:
         """Return something like what objectives get."""
-        return TrialProxy(0, datetime.now()) if self._distributions is None else TrialView(number=0, params={})
+        return TrialProxy(0, datetime.datetime.min) if self._distributions is None else TrialView(number=0, params={})
 
     def begin(self) -> TrialProxy | TrialView:
         """Begin a trial, a new one or the next that was enqueued; return what its objective gets."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 
@@ -24,4 +24,4 @@ class TrialView:
     number: int
     params: Mapping[str, Any]
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
-    datetime_start: datetime | None = None
+    datetime_start: datetime.datetime | None = None
