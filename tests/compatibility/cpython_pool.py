@@ -19,7 +19,7 @@ def prepare(folder: str | None, pickled: bytes) -> None:
     """Have a worker find the test modules, then do what the test wants it to begin with."""
     if folder is not None and folder not in test.__path__:
         test.__path__.append(folder)
-    sys.stdout = open(1, "w", closefd=False)  # as a process pool has it: what tests print comes at once, as it is
+    sys.stdout = open(1, "w", closefd=False)  # as a process pool has it: what tests print comes at once, as it is  # noqa: SIM115
     initializer, initargs = pickle.loads(pickled)
     if initializer is not None:
         initializer(*initargs)
