@@ -61,6 +61,19 @@ class Unit:
     known: Known
 
 
+class _Turn:
+    """A look at many things on the event loop, which has its turn in between."""
+
+    def __init__(self) -> None:
+        self._until = monotonic() + _TURN_S
+
+    async def pause(self) -> None:
+        """Let the event loop have its turn, if this has lasted long enough."""
+        if monotonic() > self._until:
+            await anyio.lowlevel.checkpoint()
+            self._until = monotonic() + _TURN_S
+
+
 class UnitSteering(CallSteering):
     """Decides for one unit.
 
@@ -163,13 +176,11 @@ class BranchesRun:
             ExceptionGroup: All failures, if ``on_error`` is ``group``.
         """
         lots: list[Lot] = []
-        looked_until = monotonic() + _TURN_S
+        turn = _Turn()
         for branch in branches:
             for lot_units in await self._look_at(branch):
                 lots.append(self._lot(lot_units))
-            if monotonic() > looked_until:
-                await anyio.lowlevel.checkpoint()
-                looked_until = monotonic() + _TURN_S
+            await turn.pause()
         n_lanes = self._n_lanes
         self._ordering = Ordering(lots, n_lanes)
         try:
@@ -212,16 +223,14 @@ class BranchesRun:
         options = self._unit_options
         if branch.name in self._costs:
             options = replace(options, item_cost_s=self._costs[branch.name])
-        looked_until = monotonic() + _TURN_S
+        turn = _Turn()
         for number, called in enumerate(branch.calls):
             fn, args = _as_call(called)
             known = self._planner.look_at(fn, args, options, branch.name)
             if self._options.seed is not None:
                 fn = Keyed(fn, self._options.seed, (*words(branch.name), number))
             found[known.inner is not None].append(Unit(branch, number, fn, args, known))
-            if monotonic() > looked_until:
-                await anyio.lowlevel.checkpoint()
-                looked_until = monotonic() + _TURN_S
+            await turn.pause()
         for part in found:
             part.sort(key=lambda unit: -(unit.known.cost.item_s or 0.0))
         return [part for part in found if part]
@@ -238,16 +247,14 @@ class BranchesRun:
         """Share large arrays and frames that stand in several units, so that they are stored once."""
         shares, seen = self._venues.outgoing.shares, Counter[int]()
         values: dict[int, Any] = {}
-        looked_until = monotonic() + _TURN_S
+        turn = _Turn()
         for waiting in self._waiting.values():
             for unit in waiting:
                 fn = unit.fn.fn if isinstance(unit.fn, Keyed) else unit.fn
                 for value in (*unit.args, *(fn.keywords.values() if isinstance(fn, partial) else ())):
                     seen[id(value)] += 1
                     values[id(value)] = value
-            if monotonic() > looked_until:
-                await anyio.lowlevel.checkpoint()
-                looked_until = monotonic() + _TURN_S
+            await turn.pause()
         for key, value in values.items():
             if seen[key] > 1 and _is_data(value) and not shares.holds(value):
                 shares.add(value)

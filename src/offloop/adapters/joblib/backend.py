@@ -82,7 +82,7 @@ class OffloopBackend(_Batching, _Backend):  # type: ignore[misc]
         resolve_options(ParallelConfig(), options, _OPTIONS, is_consent=False)
         self.parallel: Any = None
         self._session, self._options, self._calls = session, options, Calls()
-        self._n_at_once = 1
+        self._n_at_once = self._n_workers = 1
         self._dispatcher: Dispatcher | None = None
         self._inputs: Inputs | None = None
         self._max_bytes: float | None = None
@@ -108,12 +108,12 @@ class OffloopBackend(_Batching, _Backend):  # type: ignore[misc]
             n_jobs = self.default_n_jobs
         if n_jobs < 0:
             n_jobs = max(cpu_count() + 1 + n_jobs, 1)
-        return n_jobs if n_jobs == 1 else min(n_jobs, self._n_workers())
-
-    def _n_workers(self) -> int:
+        if n_jobs == 1:
+            return 1
         session = self._open_session()
         decision = session.portal.call(partial(session.decide, make_calls, range(_MANY), strategy="processes"))
-        return decision.workers
+        self._n_workers = decision.workers
+        return min(n_jobs, self._n_workers)
 
     def _open_session(self) -> offloop.ParallelSession:
         return default_session() if self._session is None else self._session
@@ -136,7 +136,7 @@ class OffloopBackend(_Batching, _Backend):  # type: ignore[misc]
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         # Where there are no more workers, the next batches wait ready to be sent: joblib has two for each job at hand.
-        self._n_at_once = 2 * n_jobs if n_jobs == self._n_workers() else n_jobs
+        self._n_at_once = 2 * n_jobs if n_jobs == self._n_workers else n_jobs
         self._max_bytes = given.get("max_nbytes")
         return n_jobs
 
