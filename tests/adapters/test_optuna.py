@@ -26,22 +26,13 @@ from offloop.adapters.optuna import TrialProxy, TrialView, optimize
 
 from . import objectives as o
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_optuna")]
 
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     """The event loop that a test runs on: one is enough for what is stored; how trials end is tested on all."""
     return "asyncio"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet() -> Iterator[None]:
-    """Have Optuna say nothing of what goes well, or is meant to fail."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -28,16 +28,7 @@ from offloop.adapters.optuna import optimize
 
 from . import objectives as o
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Have Optuna say nothing of trials that are meant to fail."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    yield
-    optuna.logging.set_verbosity(before)
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_optuna")]
 
 
 @pytest.fixture(scope="module")
