@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, CancelledError, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ N = 2  # workers
 def session() -> Iterator[offloop.ParallelSession]:
     """A session that a module's tests share, held by no event loop."""
     opened = offloop.ParallelSession(workers=N, grace_s=5.0).open()
-    opened.portal.call(partial(opened.run_parallel, w.sleep, [0.05] * N, strategy="processes"))  # so that all there is for workers is there
+    opened.portal.call(w.start_all, opened, "processes")  # so that all there is for workers is there
     yield opened
     opened.portal.call(opened.aclose)
     opened.portal.close()

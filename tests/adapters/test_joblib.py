@@ -38,7 +38,7 @@ def session() -> Iterator[offloop.ParallelSession]:
     """A session that a module's tests share, held by no event loop."""
     opened = offloop.ParallelSession(workers=N, grace_s=5.0).open()
     opened.portal.call(opened.warm)
-    opened.portal.call(partial(opened.run_parallel, w.sleep, [0.2] * N, strategy="processes"))  # so that all there is for workers is there
+    opened.portal.call(w.start_all, opened, "processes")  # so that all there is for workers is there
     yield opened
     opened.portal.call(opened.aclose)
     opened.portal.close()

@@ -174,3 +174,16 @@ def test_an_item_that_starts_it_gets_its_own_interrupts() -> None:
             watch.stop()
     finally:
         sys.setswitchinterval(before)
+
+
+def test_without_room_for_a_thread_it_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, what is to be watched goes on, and nothing is said of it."""
+
+    def no_room(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("offloop.worker.gil._thread.start_new_thread", no_room)
+    watch = GilWatch(in_item=True)
+    count(0.01)
+    assert watch.held is None
+    assert (watch.stop(), watch.stall_s) == (None, 0.0)

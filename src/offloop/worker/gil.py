@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import math
 import time
 
 _TICK_S = 0.0002
@@ -20,6 +21,7 @@ class GilWatch:
 
     It is started without a handshake, 15 µs instead of 60, since most of what it watches is short; but not in the thread of an
     item: up to Python 3.11 a thread has the identity of its starter until it runs, and would get an interrupt in its place.
+    Where there is no room for a thread, it tells nothing.
 
     Args:
         in_item: Whether the thread that starts it is executing an item.
@@ -35,7 +37,11 @@ class GilWatch:
         self._begun = self._due = time.monotonic()
         self._has_started = _thread.allocate_lock()
         self._has_started.acquire()
-        _thread.start_new_thread(self._watch, ())
+        try:
+            _thread.start_new_thread(self._watch, ())
+        except RuntimeError:  # no memory for its stack, or too many threads: the items don't need it
+            self._begun = math.inf
+            return
         if in_item:
             self._has_started.acquire()
 
