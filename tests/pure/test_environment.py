@@ -164,3 +164,8 @@ def test_a_right_variable_is_not_warned_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sense_environment({variable: value for variable, value, _, _ in GOOD})
+
+
+def test_what_is_for_the_terminal_is_no_setting() -> None:
+    """A variable that commands and the line of progress go by is neither read nor warned of."""
+    assert sense_environment({"OFFLOOP_ASCII": "1", "offloop_ascii": "0"}).settings == {}

@@ -72,6 +72,10 @@ VARIABLES: dict[str, Variable] = _variables()
 """Every variable by its name, in the order of the settings."""
 
 
+NO_SETTINGS = ("OFFLOOP_ASCII",)
+"""What the command line and the line of progress go by, and no session."""
+
+
 class Environment(NamedTuple):
     """What the environment says.
 
@@ -103,6 +107,8 @@ def sense_environment(environ: Mapping[str, str]) -> Environment:
     settings: dict[str, Any] = {}
     word = environ.get(written.get(_PARALLEL, ""), "").strip().lower()
     for variable, name in written.items():
+        if variable in NO_SETTINGS:
+            continue
         if variable not in VARIABLES:
             warnings.warn(f"{printable(name)} is no setting of offloop; {did_you_mean(variable, VARIABLES)}", stacklevel=2)
         elif environ[name].strip() and not (variable == _PARALLEL and word in ("off", "on")):
