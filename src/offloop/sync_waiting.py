@@ -144,6 +144,6 @@ def _has_loop() -> bool:
     """Whether an event loop executes in this thread."""
     try:
         current_token()
-    except anyio.NoEventLoopError:
+    except RuntimeError:  # not NoEventLoopError alone: a thread with a copy of a task's context takes itself for one with a loop
         return False
     return True

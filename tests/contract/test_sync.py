@@ -232,6 +232,15 @@ def test_many_threads(session: offloop.SyncSession) -> None:
         assert [call.result() for call in calls] == [[2 * x for x in range(n)] for n in range(16)]
 
 
+def test_in_a_thread_with_the_context_of_a_task(session: offloop.SyncSession) -> None:
+    """A thread that has a copy of a task's context, as `asyncio.to_thread` gives it, has no event loop for all that."""
+
+    async def main() -> float:
+        return await asyncio.to_thread(session.run, w.spin, 0.02)
+
+    assert anyio.run(main) == 0.02
+
+
 def test_on_somebodys_event_loop(
     session: offloop.SyncSession, guidance: list[Event], monkeypatch: pytest.MonkeyPatch, anyio_backend: Any
 ) -> None:

@@ -298,3 +298,13 @@ def test_outcomes_of_quick_items_leave_early() -> None:
         rest = execute(work, range(5000), start=0, flags=0, budget_ns=0, task=task, emit=outcomes)
     assert outcomes.all(rest) == [(i, i) for i in range(5000)]
     assert 0 < early[-1] < 5000
+
+
+@pytest.mark.parametrize("words", [None, new_page(bytearray(SIZE))])
+def test_a_thread_that_has_its_turn_late_goes_on(words: memoryview | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where time is over before the first item, since the thread was not scheduled, one batch is executed all the same."""
+    clock = iter([0, *[10**9] * 10])
+    monkeypatch.setattr(module, "monotonic_ns", lambda: next(clock))
+    values: list[int] = []
+    module._execute_tiny(abs, iter(range(300)), values, words, 0, 300)
+    assert values == list(range(128))

@@ -103,7 +103,7 @@ def execute(
         others: To be acquired before the items behind the first; if that can't be, they are somebody else's.
     """
     words, epoch, guard = task.words, task.epoch, task.guard
-    spread, is_timed = flags & _SPREAD, flags & Flag.TIMED
+    spread, is_timed, is_noted = flags & _SPREAD, flags & Flag.TIMED, task.in_worker or flags & Flag.COUNTED
     end = start + (len(items) if most is None else min(len(items), most))
     # Not enumerate: it would count on only behind an item that can be had, and one of these may fail.
     calls = iter(zip(range(start, start + len(items)), items, strict=True) if flags & Flag.SEEDED else items)
@@ -141,7 +141,7 @@ def execute(
             try:
                 if tiny:
                     tiny = min(tiny, end - index)
-                    _execute_tiny(fn, calls, values, words if task.in_worker else None, base + index, tiny)
+                    _execute_tiny(fn, calls, values, words if is_noted else None, base + index, tiny)
                     value = values.pop()
                 else:
                     if is_timed:
@@ -197,20 +197,23 @@ def _execute_tiny(
 ) -> None:
     """Execute up to `count` items that take about a microsecond each, with next to nothing between them.
 
-    A worker still notes each item on its status page, so that a crash is pinned to it: 30 ns. Every 128 items the clock is
-    looked at, in case the next ones are not like the last. What is written in C has no frame of its own here, so that it can't
-    be interrupted: should an item turn out long after all, its worker is killed.
+    A worker still notes each item on its status page, so that a crash is pinned to it, and so does a thread where somebody looks
+    how many are done: 30 ns. After every 128 items the clock is looked at, in case the next ones are not like the last. What is
+    written in C has no frame of its own here, so that it can't be interrupted: should an item turn out long after all, its
+    worker is killed.
     """
     append = values.append
     ends = monotonic_ns() + 2 * _TINY_NS
-    while count > 0 and monotonic_ns() < ends:
+    while True:  # at least once, however late this thread has its turn
         batch = islice(calls, min(count, _TINY_BATCH))
         count -= _TINY_BATCH
         if words is None:
             for item in batch:
                 append(fn(item))
-            continue
-        for item in batch:
-            words[ITEM] = word
-            word += 1
-            append(fn(item))
+        else:
+            for item in batch:
+                words[ITEM] = word
+                word += 1
+                append(fn(item))
+        if count <= 0 or monotonic_ns() > ends:
+            return
