@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import logging
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
+from textwrap import fill
 
-from offloop import ask_error, errors, events
+from offloop import ask_error, cli, errors, events
 from offloop.events import Event
 from offloop.explaining import Explained
 from offloop.inner_threads import JOBLIB_CORES, THREAD_VARIABLES
@@ -22,9 +25,11 @@ from offloop.options import (
     STREAM_OPTIONS,
     CallOptions,
 )
+from offloop.progress import ProgressEvent
 from offloop.sensing.environment import VARIABLES
 from offloop.sensing.host import _CI_VARIABLES
 from offloop.settings import ParallelConfig
+from offloop.sinks import prometheus
 
 REFERENCE = Path(__file__).parent / "reference"
 # One or more of each error that is raised: what it says is shown on its page.
@@ -79,9 +84,11 @@ NOTE = "<!-- Written by docs/generate_reference.py from the docstrings: change t
 def pages() -> dict[str, str]:
     """Return the text of every page by its file's name."""
     made = {
+        "command-line.md": command_line_page(),
         "environment.md": environment_page(),
         "errors.md": errors_page(),
         "events.md": events_page(),
+        "metrics.md": metrics_page(),
         "reasons.md": reasons_page(),
         "settings.md": settings_page(),
     }
@@ -176,6 +183,7 @@ the local thread and a [`parallel.fallback`](events.md) says so.
 ## Read besides
 
 - `LOKY_MAX_CPU_COUNT`: no more usable cores than this.
+- `OFFLOOP_ASCII`, `NO_COLOR`, `TERM`: what the [command line](command-line.md) prints on.
 - {ci}:
   the process runs under CI, unless the value is empty or means no. Where `CI` is set, it alone decides.
 
@@ -229,7 +237,91 @@ called with every one of them, as the object that it is, and `offloop.use_defaul
 logs; both are explained in their docstrings. Times are in seconds, sizes in bytes. No argument's value is ever told.
 
 {"".join(parts)}
+
+## Progress: ProgressEvent
+
+Not told to sinks, but to what a call has as `progress=`, see [show progress](../how-to/progress.md). {summary(ProgressEvent)}
+
+{table(("field", "type", "meaning"), progress_rows())}
 """
+
+
+def progress_rows() -> Iterable[tuple[str, str, str]]:
+    """Return a row for each field of a progress event."""
+    said = attributes(ProgressEvent)
+    return ((code(field.name), type_of(field.type), said[field.name]) for field in fields(ProgressEvent))
+
+
+def metrics_page() -> str:
+    """Return the page of metrics."""
+
+    def row(metric: prometheus.Description) -> tuple[str, ...]:
+        labels = ", ".join(map(code, metric.labels)) + (" (`fn`)" if metric.is_by_function else "")
+        return code(metric.name), metric.kind, labels.strip(), markdown(metric.text)
+
+    return f"""
+# Metrics
+
+What `offloop.sinks.prometheus` offers, with the extra `metrics`; how to have them is in [metrics](../how-to/metrics.md). Labels have
+few values each: `strategy` and `reason` are [those of decisions](reasons.md). Where `fn` stands in brackets,
+`install(by_function=True)` tells functions apart as well.
+
+{table(("metric", "type", "labels", "what it says"), map(row, prometheus.describe()))}
+"""
+
+
+def command_line_page() -> str:
+    """Return the page of the command line."""
+    _, _, endings = (inspect.getdoc(cli.main) or "").partition("Returns:\n")
+    sections = "\n".join(command_section(name, command) for name, command in cli._COMMANDS.items())
+    return f"""
+# Command line
+
+`offloop` and `python -m offloop` are the same. `--help` tells of each command what stands here, `--version` which version it is.
+
+Exit status: {markdown(" ".join(endings.split()))}
+
+Colours need a terminal, and neither `NO_COLOR` nor `TERM=dumb`. Characters beyond ASCII need an encoding that has them; with
+`OFFLOOP_ASCII=1` there are none. Output that isn't for a terminal is 80 columns wide.
+
+{sections}
+"""
+
+
+def command_section(name: str, command: cli._Command) -> str:
+    """Return what the page says of one command."""
+    parser = argparse.ArgumentParser(prog=f"offloop {name}", add_help=False)
+    import_module(command.module).add_arguments(parser)
+    actions = list(parser._actions)
+    arguments = " ".join(option_usage(action).replace(" ", "\0") for action in actions)  # no line ends within one
+    usage = fill(f"{parser.prog} {arguments}", 90, subsequent_indent="    ", break_on_hyphens=False).replace("\0", " ")
+    rows = ((code(written(action)), markdown((action.help or "") % {**vars(action), "prog": parser.prog})) for action in actions)
+    told = parser.description or f"{command.summary[0].upper()}{command.summary[1:]}."
+    return f"""## offloop {name}
+
+{markdown(f"{told} {parser.epilog or ''}".strip())}
+
+```text
+{usage}
+```
+
+{table(("argument", "meaning"), rows)}
+"""
+
+
+def written(action: argparse.Action) -> str:
+    """Return an argument of a command as its users write it."""
+    value = action.metavar or ("{" + ",".join(action.choices) + "}" if action.choices else action.dest.upper())
+    if not action.option_strings:
+        return str(value)
+    option = max(action.option_strings, key=len)
+    return option if action.nargs == 0 else f"{option} {value}"
+
+
+def option_usage(action: argparse.Action) -> str:
+    """Return an argument as it stands in the line of usage."""
+    is_needed = action.required and action.nargs != "?"
+    return written(action) if is_needed else f"[{written(action)}]"
 
 
 def event_section(kind: type[Event]) -> str:

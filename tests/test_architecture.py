@@ -36,24 +36,25 @@ class Room(NamedTuple):
 
 
 ROOMS = {
-    "vocabulary": Room(0, ("errors", "ask_error", "explaining", "endings", "model", "checks", "settings", "options", "events", "inner_threads", "forking")),
+    "vocabulary": Room(0, ("errors", "ask_error", "explaining", "endings", "model", "checks", "settings", "options", "progress", "events", "inner_threads", "forking")),
     "deciding": Room(1, ("deciding.*",)),
     "sensing": Room(2, ("sensing.*",)),
     "wire": Room(2, ("wire.*",)),
     "worker": Room(2, ("worker.*",), beside=("wire",)),
-    "telling": Room(3, ("telemetry", "initializing")),
+    "telling": Room(3, ("telemetry", "tracing", "initializing")),
     "lanes": Room(3, ("pool.*", "strategies.*"), beside=("telling",), third_party=("anyio",)),
     "orchestration": Room(
         4,
         (
             *("plans", "lifetime", "blocks", "batches", "combining", "alongside", "outbox", "stream_run", "streaming"),
             *("functions", "snapshots", "sources", "sharing", "outgoing", "encoding", "tally", "reporting", "changes", "queueing", "crew"),
-            *("accounts", "porters", "results", "calling", "mapping", "records", "planning", "backlog", "entrance", "admission", "steering", "call_steering", "map_steering", "portal", "branches", "branch_run", "maps", "session", "default", "blocking", "sync_waiting", "sync_streaming", "sync"),
+            *("accounts", "porters", "results", "calling", "mapping", "records", "planning", "progressing", "backlog", "entrance", "admission", "steering", "call_steering", "map_steering", "portal", "branches", "branch_run", "maps", "session", "default", "blocking", "sync_waiting", "sync_streaming", "sync"),
         ),
         third_party=("anyio",),
     ),
     "front door": Room(5, ("",)),
-    "edges": Room(5, ("adapters.*",), beside=("front door",), third_party=("anyio", "starlette", "joblib", "optuna")),
+    "test kit": Room(5, ("testing.*",), third_party=("anyio", "pytest")),  # stands in for lanes, so it knows what they are
+    "edges": Room(5, ("adapters.*", "sinks.*", "cli.*", "bench.*", "__main__",), beside=("front door",), third_party=("anyio", "starlette", "joblib", "optuna", "prometheus_client", "opentelemetry")),
 }
 
 # Edges use what users have, and vocabulary; besides, one asks for the host and the environment before it makes a session, and
@@ -61,13 +62,17 @@ ROOMS = {
 ASKING = {
     ("adapters.starlette.sizing", target)
     for target in ("sensing.environment", "sensing.host", "sensing.system", "telemetry")
-} | {("adapters.joblib.backend", "default"), ("adapters.joblib.on_loop", "telemetry"), ("adapters.optuna.optimizing", "default")}
+} | {("adapters.joblib.backend", "default"), ("adapters.joblib.on_loop", "telemetry"), ("adapters.optuna.optimizing", "default"), ("sinks.prometheus.gauges", "lifetime"), ("sinks.opentelemetry", "tracing")} | {
+    ("cli.doctor.subject", "sensing.environment"), ("cli.doctor.subject", "sensing.host"), ("cli.doctor.subject", "sensing.system"),
+    ("cli.doctor.machine", "sensing.host"), ("cli.doctor.machine", "sensing.memory"), ("cli.doctor.machine", "sensing.system"),
+    ("cli.doctor.threads", "sensing.host"),
+}
 
 # A decision names the places of the status page, which are its vocabulary: plain numbers.
 LOOKING_UP = {("deciding.recovery", "wire.status_page")}
 
 # Methods of a session that lead out of it: each imports its edge as it is called, or for its type.
-DOORS = {("session", "adapters.futures"), ("session", "adapters.joblib")}
+DOORS = {("session", "adapters.futures"), ("session", "adapters.joblib"), ("progressing", "sinks.progress")}
 
 # What may be imported inside a function: what many programs never need, or a worker must not carry.
 LAZY = {
@@ -75,16 +80,22 @@ LAZY = {
     "ctypes",
     "hashlib",
     "loky",
+    "matplotlib",
     "multiprocessing",
     "numpy",
+    "opentelemetry",
     "psutil",
     "structlog",
     "tempfile",
     "threadpoolctl",
     "torch",
+    "tqdm",
     "traceback",
 }
-LAZY_OF_OURS = {("pool.worker", "worker.serve")}  # the worker's side, which this process only names
+LAZY_OF_OURS = {
+    ("pool.worker", "worker.serve"),  # the worker's side, which this process only names
+    ("testing.plugin", "testing.session"),  # pytest loads the plugin at every start, whoever uses it
+}
 
 # What would make a decision depend on more than its arguments.
 IMPURE = {"anyio", "asyncio", "datetime", "logging", "os", "random", "socket", "subprocess", "threading", "time"}

@@ -159,6 +159,27 @@ def wait_for_file(path: str, limit_s: float = 30.0) -> str:
     return "went"
 
 
+def wait_at(path: str, number: int, x: int) -> int:
+    """Return the item; this one waits for a file."""
+    if x == number:
+        wait_for_file(path)
+    return x
+
+
+def report_and_wait(path: str, fraction: float = 0.25) -> float:
+    """Say how much is done, then wait for a file."""
+    offloop.report_progress(fraction)
+    wait_for_file(path)
+    return fraction
+
+
+def rows_and_wait(path: str, rows: Any) -> Any:
+    """Return the rows; the block that begins with row 512 waits for a file."""
+    if rows[0] == 512:
+        wait_for_file(path)
+    return rows
+
+
 def wait_deafly(path: str, limit_s: float = 30.0) -> str:
     """Say that it began, and wait for a file whatever happens."""
     append(f"{path}.began", os.getpid())

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from .model import SessionStatistics as SessionStatistics
     from .model import Strategy as Strategy
     from .options import CallOptions as CallOptions
+    from .progress import ProgressEvent as ProgressEvent
+    from .progressing import ProgressStream as ProgressStream
     from .session import ParallelSession as ParallelSession
     from .settings import ParallelConfig as ParallelConfig
     from .settings import SettingSource as SettingSource
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from .worker.task import checkpoint as checkpoint
     from .worker.task import in_worker as in_worker
     from .worker.task import is_cancelled as is_cancelled
+    from .worker.task import report_progress as report_progress
     from .worker.task import shield as shield
     from .worker.task import worker_state as worker_state
 
@@ -78,6 +81,8 @@ __all__ = (
     "ParallelConfig",
     "ParallelSession",
     "PayloadTooLarge",
+    "ProgressEvent",
+    "ProgressStream",
     "Reason",
     "Results",
     "SessionClosedError",
@@ -107,6 +112,7 @@ __all__ = (
     "close_default_session_sync",
     "in_worker",
     "is_cancelled",
+    "report_progress",
     "run",
     "run_batches",
     "run_batches_sync",
@@ -135,6 +141,8 @@ _HOMES = {
     ".model": ("Decision", "Reason", "SessionStatistics", "Strategy"),
     ".session": ("ParallelSession",),
     ".options": ("CallOptions",),
+    ".progress": ("ProgressEvent",),
+    ".progressing": ("ProgressStream",),
     ".settings": ("ParallelConfig", "SettingSource"),
     ".streaming": ("Results", "Stream"),
     ".sync": (
@@ -144,7 +152,7 @@ _HOMES = {
     ".sync_streaming": ("SyncResults", "SyncStream"),
     ".telemetry": ("add_sink", "use_default_sink"),
     ".worker.asking": ("ask",),
-    ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "shield", "worker_state"),
+    ".worker.task": ("checkpoint", "in_worker", "is_cancelled", "report_progress", "shield", "worker_state"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -20,10 +20,12 @@ from .errors import (
 )
 from .model import Reason
 from .options import CallOptions
+from .pool.lane import WorkerLane
 from .queueing import Queue
 from .reporting import tell_death, tell_retry, tell_timeout
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Outcomes, Refused, Report
 from .tally import Tally
+from .tracing import tell_chunk
 from .wire.status_page import LOADING, UNPACKING
 
 _N_STUCK = 3  # workers that don't begin: a guess
@@ -152,6 +154,8 @@ class Accounts:
         chunk.done += report.n_items
         if report.is_last:
             if chunk.done:
+                pid = lane.worker.pid if isinstance(lane, WorkerLane) else None
+                tell_chunk(chunk.start, chunk.done, report.elapsed_s, is_remote=backend.is_remote, pid=pid)
                 self._measure(backend, chunk, report, is_alone or backend.is_remote)
             if chunk.done < len(chunk.items):
                 self._go_on(chunk)
@@ -189,6 +193,13 @@ class Accounts:
         for index in range(start, end):
             tell_timeout(self._job.name, index, age_s, limit_s, is_killed=is_killed)
             failures[index] = ItemTimeout(index, limit_s, age_s, self._job.name)
+        self._lose(chunk, failures)
+
+    def _lose(self, chunk: Chunk, failures: dict[int, Exception]) -> None:
+        """Fail consecutive items that were not executed to their end."""
+        start, end = min(failures), max(failures) + 1
+        weigh, items = self._queue.source.weigh, chunk.items
+        self.tally.lost += weigh(items, end - chunk.start) - weigh(items, start - chunk.start)
         self.store(Outcomes(start, [None] * (end - start), failures))
 
     def _measure(self, backend: Backend, chunk: Chunk, report: Report, tells_cost: bool) -> None:
@@ -274,7 +285,7 @@ class Accounts:
                 self._queue.put_back(chunk.part(good, index))
             good = index + 1
             if failure is not None and not self.stick(chunk.part(index, index + 1), failure):
-                self.store(Outcomes(index, [None], {index: failure}))
+                self._lose(chunk, {index: failure})
 
     def recover(self, lost: LaneLost) -> None:
         """Put back what a broken lane did not finish, and fail what may not run again."""
@@ -299,8 +310,7 @@ class Accounts:
             for start, end in plan.timed_out:
                 self._time_out(chunk, start, end, is_killed=True)
             for start, end in plan.lost:
-                crashes: dict[int, Exception] = {index: self._crash(index, index, lost) for index in range(start, end)}
-                self.store(Outcomes(start, [None] * (end - start), crashes))
+                self._lose(chunk, {index: self._crash(index, index, lost) for index in range(start, end)})
         self._changed()
 
     def _note_death(self, lost: LaneLost, begun: int) -> None:

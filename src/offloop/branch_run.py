@@ -20,7 +20,6 @@ import anyio.lowlevel
 from .backlog import Share
 from .branches import Branch
 from .call_steering import CallSteering
-from .calling import Call
 from .changes import Changes
 from .deciding.ordering import Lot, Ordering
 from .deciding.seeding import Keyed
@@ -30,10 +29,12 @@ from .model import Strategy
 from .options import CallOptions
 from .planning import Known, Planner, Venues
 from .plans import Plans
+from .progressing import Standing, observed
 from .records import Records
 from .sensing.size import size_up
 from .strategies.base import Backend, Job
 from .telemetry import emit, is_heard
+from .tracing import traced
 from .wire.buffers import FILE_BYTES
 from .wire.failures import type_name
 from .wire.frames import Flag
@@ -106,6 +107,10 @@ class UnitSteering(CallSteering):
         shared = {backend: sum(share.own.get(backend, 0.0) for share in self._siblings) for backend in lanes}
         return {**self._share.own, **shared}
 
+    def entrance(self, *_: object) -> str:
+        """Return how it was called, as its span is named."""
+        return "unit"
+
     async def execute(self, job: Job, args: tuple[Any, ...]) -> Any:
         """See `CallSteering.execute`."""
         self._siblings.add(self._share)
@@ -117,7 +122,7 @@ class UnitSteering(CallSteering):
     def told(self, unit: Unit, started: float, error: str | None) -> UnitFinished:
         """Return what is to be told of it, now that it is over."""
         now, begun = monotonic(), self._begun
-        came = self._executor.begun if isinstance(self._executor, Call) else math.inf  # as this loop has seen it: later than it was
+        came = math.inf if self._executor is None else self._executor.begun  # as this loop has seen it: later than it was
         if came < math.inf or self.tally.busy_s:
             begun = max(begun, min(came, now - self.tally.busy_s))
         return UnitFinished(
@@ -147,6 +152,8 @@ class BranchesRun:
         costs: Seconds per unit that the user knows, by branch.
     """
 
+    name = "run_branches"  # in place of the functions' names
+
     def __init__(
         self,
         planner: Planner,
@@ -158,8 +165,8 @@ class BranchesRun:
     ) -> None:
         self._planner, self._plans, self._records = planner, plans, records
         self._venues = venues._replace(outgoing=venues.outgoing.for_a_run())
-        self._options, self._costs = options, costs
-        self._unit_options = replace(options, on_error="raise")  # each for itself
+        self._options, self._costs, self.label = options, costs, options.label
+        self._unit_options = replace(options, on_error="raise", progress=None)  # each for itself
         self._changes = Changes()
         self._waiting: dict[Lot, deque[Unit]] = {}
         self._siblings: set[Share] = set()
@@ -167,7 +174,17 @@ class BranchesRun:
         self._error: Exception | None = None
         self._has_begun = False  # and isn't refused any more
         self._started = monotonic()
+        self._under_way: dict[UnitSteering, str] = {}  # with the names of their branches
+        self._n_done, self._busy_s = 0, 0.0  # units that are over, and their seconds
 
+    def entrance(self, _: list[Branch]) -> str:
+        """Return how it was called, as its span is named."""
+        return "run_branches"
+
+    def ends_in(self) -> None:
+        """Return nothing: what its caller will be raised, `execute` raises."""
+
+    @traced
     async def execute(self, branches: list[Branch]) -> dict[str, Any]:
         """Have all units executed; return the branches' values by name.
 
@@ -181,22 +198,40 @@ class BranchesRun:
             for lot_units in await self._look_at(branch):
                 lots.append(self._lot(lot_units))
             await turn.pause()
-        n_lanes = self._n_lanes
-        self._ordering = Ordering(lots, n_lanes)
+        self._ordering = Ordering(lots, self._n_lanes)
         try:
             await self._share()
-            async with anyio.create_task_group() as self._tasks:
-                for _ in range(min(n_lanes, sum(lot.n_waiting for lot in lots))):
-                    self._tasks.start_soon(self._serve)
-                for branch in branches:
-                    if not branch.n_units:
-                        self._finish(branch)
+            await observed(self._options.progress, partial(self._standing, branches), self._execute_all, branches, lots)
             return self._result(branches)
         finally:
             self._venues.outgoing.shares.clear()
             self._error = None  # tracebacks know what was executed: rings of both would stay until a garbage collection
             for branch in branches:
                 branch.errors.clear()
+
+    async def _execute_all(self, branches: list[Branch], lots: list[Lot]) -> None:
+        async with anyio.create_task_group() as self._tasks:
+            for _ in range(min(self._n_lanes, sum(lot.n_waiting for lot in lots))):
+                self._tasks.start_soon(self._serve)
+            for branch in branches:
+                if not branch.n_units:
+                    self._finish(branch)
+
+    def _standing(self, branches: list[Branch]) -> Standing:
+        """Return how far the run is."""
+        now = [steering.standing() for steering in self._under_way]
+        return Standing(
+            ", ".join(dict.fromkeys(self._under_way.values())) or "run_branches",
+            self._options.label,
+            now[0].strategy if now else "",
+            self._started,
+            sum(branch.n_units for branch in branches),
+            self._n_done,
+            sum(len(branch.errors) for branch in branches),
+            sum(one.partly for one in now),
+            self._busy_s + sum(one.busy_s for one in now),
+            (monotonic() - self._started) * self._n_lanes,
+        )
 
     def _result(self, branches: list[Branch]) -> dict[str, Any]:
         if self._error is not None:
@@ -293,6 +328,7 @@ class BranchesRun:
         job = self._plans.job(unit.fn, unit.fn, Flag.STAR, known.options)
         begun = monotonic()
         what: str | None = "cancelled"
+        self._under_way[steering] = branch.name
         try:
             branch.values[unit.number] = await steering.execute(job, unit.args)
             what = None
@@ -300,6 +336,9 @@ class BranchesRun:
             what = type_name(error)
             self._fail(branch, unit.number, error)
         finally:
+            del self._under_way[steering]
+            self._n_done += not steering.tally.cancelled
+            self._busy_s += steering.tally.busy_s
             if is_heard(UnitFinished.level):
                 emit(steering.told(unit, self._started, what))
         self._has_begun = self._has_begun or not steering.tally.cancelled

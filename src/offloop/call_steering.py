@@ -9,10 +9,12 @@ from typing import Any
 from .calling import Call, Errand
 from .model import Reason
 from .planning import UNKNOWN_S
+from .progressing import observed
 from .sensing.meter import meter
 from .sources import NO_SOURCE
 from .steering import Steering
 from .strategies.base import Backend, Chunk, Job, TooLate
+from .tracing import traced
 
 _PATIENCE_S = 0.010  # how long a call of unknown cost waits for the local thread
 
@@ -22,6 +24,11 @@ class CallSteering(Steering):
 
     _cost_s: float  # what it is estimated to take
 
+    def entrance(self, *_: object) -> str:
+        """Return how it was called, as its span is named."""
+        return "run"
+
+    @traced
     async def execute(self, job: Job, args: tuple[Any, ...]) -> Any:
         """Decide on the call, have it executed, and return its value."""
         self.tally.submitted = 1
@@ -32,15 +39,18 @@ class CallSteering(Steering):
         self._come_in(self._cost_s)
         try:
             self._settle(self._decision)
-            backend, job = self._backend(), self._fitting(job, NO_SOURCE)
-            waits = self._decision.reason is Reason.MEASURING and backend is self._local and self._local.backlog_s > 0
-            if backend is self._local and not waits and not self._is_timed:
-                return await self._here(job, args)
-            return await self._anywhere(job, args, backend, waits)
+            return await observed(self._known.options.progress, self.standing, self._call, self._fitting(job, NO_SOURCE), args)
         except TooLate:
             raise await self._too_late() from None
         finally:
             self._end()
+
+    async def _call(self, job: Job, args: tuple[Any, ...]) -> Any:
+        backend = self._backend()
+        waits = self._decision.reason is Reason.MEASURING and backend is self._local and self._local.backlog_s > 0
+        if backend is self._local and not waits and not self._is_timed:
+            return await self._here(job, args)
+        return await self._anywhere(job, args, backend, waits)
 
     async def _here(self, job: Job, args: tuple[Any, ...]) -> Any:
         """Execute it in the local thread, by the shortest way there is."""

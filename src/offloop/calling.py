@@ -38,7 +38,7 @@ class Call:
 
     Attributes:
         value: What it has returned.
-        begun: When it came to a worker, by the monotonic clock; infinity if it did not.
+        begun: When it came to a lane, by the monotonic clock; infinity if it did not.
     """
 
     n_lanes = 1
@@ -79,6 +79,11 @@ class Call:
     def error(self) -> Exception | None:
         """What it has raised, or what has ended it."""
         return self._accounts.error
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lane that it is on."""
+        return () if self._lane is None else (self._lane,)
 
     def result(self) -> Any:
         """Return what it has returned, or raise what has ended it; once, for both are let go of."""
@@ -142,7 +147,6 @@ class Call:
                         accounts.refuse_items(chunk, bad)
                         return
                 async with backend.lease(self._options.grace_s, self._job, chunk, place=self._place) as lane:
-                    self.begun = min(self.begun, monotonic())
                     if self._place.until < math.inf:  # it has begun: after a death it waits as long as it takes
                         self._place = self._place._replace(until=math.inf)
                     await self._follow(lane, backend)
@@ -172,6 +176,7 @@ class Call:
 
     async def _follow(self, lane: Lane, backend: Backend) -> None:
         self._lane = lane
+        self.begun = min(self.begun, monotonic())
         try:
             while lane.in_flight and self.error is None:
                 chunk = lane.in_flight[0]
@@ -197,16 +202,20 @@ class Errand:
         stall_s: By how much the event loop was late meanwhile.
         lost: What is known of the worker's death, if it died.
         error: What has ended it.
+        begun: When it came to a lane, by the monotonic clock; infinity if it did not.
     """
 
-    __slots__ = ("_grace_s", "_lane", "_may_fail", "_place", "_scope", "error", "held", "lost", "others", "reports", "stall_s")
+    __slots__ = (
+        *("_grace_s", "_lane", "_may_fail", "_place", "_scope", "begun", "error", "held", "lost", "others", "reports"),
+        "stall_s",
+    )
 
     n_lanes = 1
 
     def __init__(self, options: CallOptions, place: Place) -> None:
         self.reports: list[tuple[Chunk, Report]] = []
         self.others: Chunk | None = None
-        self.stall_s = 0.0
+        self.stall_s, self.begun = 0.0, math.inf
         self.held: tuple[AbstractAsyncContextManager[Lane], Lane] | None = None
         self.lost: LaneLost | None = None
         self.error: Exception | None = None
@@ -214,6 +223,12 @@ class Errand:
         self._grace_s, self._place = options.grace_s, place
         self._lane: Lane | None = None
         self._scope: anyio.CancelScope | None = None
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lane that it is on."""
+        lane = self._lane if self.held is None else self.held[1]
+        return () if lane is None else (lane,)
 
     @property
     def has_begun(self) -> bool:
@@ -240,7 +255,7 @@ class Errand:
 
     async def _execute(self, backend: Backend, job: Job, chunk: Chunk, budget_s: float) -> None:
         async with backend.lease(self._grace_s, job, chunk, budget_s, self._place) as lane:
-            self._lane = lane
+            self._lane, self.begun = lane, monotonic()
             try:
                 self.reports.append((chunk, await lane.receive()))
                 if lane.in_flight:  # rarely: most are told of in one report
@@ -263,6 +278,7 @@ class Errand:
             first_look_s = _WATCH_AFTER_S if backend.n_idle else patience_s
             with anyio.move_on_after(first_look_s):
                 self._lane = await stack.enter_async_context(lease)
+                self.begun = monotonic()
                 for chunk in chunks:
                     chunk.sent_at = monotonic()
                     self._lane.send(job, chunk, budget_s)

@@ -96,12 +96,12 @@ class RunFinished(Event):
         tasks_failed: Items that raised or were lost with their worker.
         tasks_cancelled: Items stopped or dropped before they finished.
         tasks_retried: Items queued again after a worker died.
-        wall_s: Seconds that it took, measuring included.
+        wall_s: Seconds that it took, measuring and waiting included.
+        wait_s: Seconds of it until its first item came to a worker or a thread; all of them if none did.
         busy_s: Seconds that items ran, summed over all workers.
         worker_utilisation_pct: busy_s ÷ (wall_s × workers), times 100.
         estimated_s: Seconds that the decision expected from then on; to be read beside wall_s.
-        speedup_estimate: busy_s ÷ wall_s: how many items ran at once on average, so an upper bound of the gain over
-            one thread.
+        speedup_estimate: busy_s ÷ wall_s: how many items ran at once on average; the gain over one thread is no more than that.
         peak_in_flight: Most items that were with workers at a time.
         label: The run's name, as the call gives it.
     """
@@ -116,6 +116,7 @@ class RunFinished(Event):
     tasks_cancelled: int
     tasks_retried: int
     wall_s: float
+    wait_s: float
     busy_s: float
     worker_utilisation_pct: float
     estimated_s: float | None
@@ -252,8 +253,7 @@ class ItemTimedOut(Event):
         item: Index of the item; 0 for a single call.
         age_s: Seconds that it had executed.
         limit_s: Seconds that it was allowed.
-        is_killed: Whether its worker had to be killed for that, or its thread to be abandoned, since it did not stop
-            within ``grace_s``.
+        is_killed: Whether it did not stop within ``grace_s``, so that its worker was killed, or its thread abandoned.
     """
 
     event: ClassVar[str] = "item.timed_out"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 import anyio
 
@@ -17,13 +20,16 @@ from .checks import seconds_of
 from .deciding.decide import thread_limit, worker_limit
 from .errors import SessionClosedError
 from .events import SessionDrained, WorkersCapped
+from .forking import in_forked_child
 from .initializing import LocalInitializer
 from .model import Decision, SessionStatistics, Strategy
 from .outgoing import Outgoing
 from .planning import Planner, Venues
 from .plans import Plans
 from .pool.folder import PrivateFolder
+from .pool.lease import PooledBackend
 from .pool.shielding import shielded
+from .pool.thread_lane import ThreadLane
 from .pool.threads import call_blocking
 from .pool.waiting import poster
 from .portal import Portal
@@ -44,8 +50,24 @@ T = TypeVar("T")
 _MARGIN_S = 0.5  # what runs may take to be over beyond their grace; a guess, for loops that are busy
 
 
+class Means(NamedTuple):
+    """What a session is made with; a test kit puts others in their place.
+
+    Attributes:
+        processes: Makes the lanes of worker processes.
+        threads: Makes those of threads.
+        admission: Makes what refuses calls.
+    """
+
+    processes: Callable[..., PooledBackend[Any]] = processes
+    threads: Callable[[int, float], PooledBackend[ThreadLane]] = threads
+    admission: Callable[..., Admission] = Admission
+
+
 class Lifetime:
     """Settings, workers, shared objects and books of a session, and whether it is open; see `ParallelSession`."""
+
+    _means = Means()
 
     def __init__(self, config: ParallelConfig | None = None, **settings: Unpack[Settings]) -> None:
         system = this_system()
@@ -60,8 +82,8 @@ class Lifetime:
         self._folder = PrivateFolder() if self.config.transport == "portable" else None
         storage = Storage(self.config.transport, self._folder.path if self._folder is not None else None)
         env = worker_environment(host.cores, limit, system.environ)
-        self._processes = processes(self.config, limit, env, system, storage)
-        self._threads = threads(thread_limit(host, self.config), self.config.idle_timeout_s)
+        self._processes = self._means.processes(self.config, limit, env, system, storage)
+        self._threads = self._means.threads(thread_limit(host, self.config), self.config.idle_timeout_s)
         limit_bytes = self.config.max_in_flight_bytes
         self._outgoing = Outgoing(storage, system, limit_bytes, self._processes.pool.tidy)
         self._venues = Venues(self._threads, self._processes, self._outgoing)
@@ -70,7 +92,7 @@ class Lifetime:
         self._plans = Plans(self.config, self._is_consent, LocalInitializer(self.config))
         asked = self.config.workers or 0
         capped = WorkersCapped(workers_asked=asked, usable_cores=host.cores) if asked > host.cores else None
-        self._records = Records(Admission(self.config, self._processes, self._threads, local_thread()), capped)
+        self._records = Records(self._means.admission(self.config, self._processes, self._threads, local_thread()), capped)
         self.portal: Portal = Portal()
         self._is_closing = self._is_gone = False
         self._has_stopped = False  # anything, by closing
@@ -94,6 +116,8 @@ class Lifetime:
             if self._records.state != "not open":
                 raise SessionClosedError(f"{self._records.state} already")
             self._records.state = "open"
+        with _opened_lock:
+            _opened.add(self)
         return self
 
     async def __aexit__(
@@ -266,4 +290,22 @@ class Lifetime:
 
     def statistics(self) -> SessionStatistics:
         """Return what the session has done so far; runs count once they are over."""
-        return self._records.snapshot(self._processes.pool)
+        return replace(self._records.snapshot(self._processes.pool), shared_bytes=self._outgoing.shares.n_bytes)
+
+
+_opened: weakref.WeakSet[Lifetime] = weakref.WeakSet()
+_opened_lock = threading.Lock()
+
+
+def open_sessions() -> list[Lifetime]:
+    """Return the sessions of this process that are open, or being drained; any thread may ask."""
+    with _opened_lock:
+        sessions = list(_opened)
+    return [session for session in sessions if session._records.state in ("open", "draining")]
+
+
+@in_forked_child
+def _after_fork_in_child() -> None:
+    global _opened_lock
+    _opened_lock = threading.Lock()
+    _opened.clear()  # they are the parent's

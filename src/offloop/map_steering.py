@@ -20,12 +20,14 @@ from .errors import PayloadTooLarge, UnpicklableFunction, WorkerStartError
 from .mapping import Run
 from .model import Reason, Strategy
 from .planning import STALL_S, Known, Planner, Venues
+from .progressing import observed
 from .queueing import Queue
 from .records import Records
 from .results import Sink
 from .sources import Source
 from .steering import Steering
 from .strategies.base import Chunk, Job, Outcomes, Report, TooLate
+from .tracing import tell_chunk, traced
 
 _PROBE_S = 0.010  # how long unknown work runs before it is decided on
 _FIRST_S = 0.045  # how long the first chunk of known work may run: three times what it should
@@ -69,13 +71,20 @@ class MapSteering(Steering):
         if self._executor is None and self._scope is not None:
             self._scope.cancel()
 
+    def entrance(self, _: Job, __: Source, sink: Sink) -> str:
+        """Return how it was called, as its span is named."""
+        if self._known.options.combine is not None:
+            return "run_batches"
+        return "stream" if sink.keeps else "run_parallel"
+
+    @traced
     async def execute(self, job: Job, source: Source, sink: Sink) -> None:
         """Have all items executed, where that pays best by what is known at each moment; the sink gets what becomes of them.
 
         Raises:
             Exception: What has ended the run before its time; what the source has raised.
         """
-        self._is_paced = sink.keeps
+        self._is_paced, self._source = sink.keeps, source
         self._decision = self.decide(source.remaining)
         try:
             self._come_in(self._backlog_s(source.remaining))
@@ -86,13 +95,18 @@ class MapSteering(Steering):
             raise
         try:
             async with source.reading():
-                await self._map(self._fitting(job, source), source, sink)
+                job = self._fitting(job, source)
+                await observed(self._known.options.progress, self.standing, self._map, job, source, sink)
         except TooLate:
             raise await self._too_late() from None
         finally:
             self._end()
         if source.failure is not None:
             raise source.failure
+
+    @property
+    def _n_items(self) -> int | None:
+        return self._source.total
 
     async def _map(self, job: Job, source: Source, sink: Sink) -> None:
         begins_here = self._is_measuring or self._decision.strategy is Strategy.SERIAL
@@ -177,6 +191,7 @@ class MapSteering(Steering):
         for chunk, report in reports:
             values = values + report.outcomes().values if values else report.outcomes().values
             self._learn_at_once(report.n_items, source.weigh(chunk.items), report)
+            tell_chunk(chunk.start, report.n_items, report.elapsed_s, is_remote=self._backend().is_remote)
         return values
 
     async def _map_the_rest(self, job: Job, source: Source, sink: Sink, first: _First) -> None:

@@ -11,7 +11,7 @@ change while it is under way: see `shift`. A single call takes a shorter way, se
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from time import monotonic
 
@@ -32,7 +32,6 @@ from .porters import Porters
 from .queueing import Queue
 from .results import Sink
 from .strategies.base import Backend, Chunk, Job, Lane, LaneLost, Place, TooLate
-from .tally import Tally
 
 TURN_S = 0.05  # a lane that others wait for is given back after so long; a few chunks
 FIRST_LOOK_S = 0.010  # after so long a run is looked at for the first time, then after twice as long, and so on
@@ -56,6 +55,10 @@ class Run:
         changes: What `accounts` notifies of changes.
         local: Where items execute that can't travel; None if that would fail them.
         encoder: Makes them ready to travel.
+
+    Attributes:
+        tally: Counts of what became of the items.
+        begun: When it came to its first lane, by the monotonic clock; infinity if it did not.
     """
 
     def __init__(
@@ -80,17 +83,8 @@ class Run:
         self._scope: anyio.CancelScope | None = None
         self._tasks: TaskGroup | None = None
         self._shifted_at = self._paired_from = 0.0
+        self.tally, self.begun = accounts.tally, math.inf
         accounts.over = self._finish
-
-    @property
-    def tally(self) -> Tally:
-        """Counts of what became of the items."""
-        return self._accounts.tally
-
-    @property
-    def error(self) -> Exception | None:
-        """What has ended the run before its time."""
-        return self._accounts.error
 
     @property
     def is_over(self) -> bool:
@@ -111,6 +105,11 @@ class Run:
         """How many lanes take part, or should."""
         return max(sum(self._crew.wanted.values()), len(self._crew.on_duty))
 
+    @property
+    def lanes(self) -> Collection[Lane]:
+        """The lanes that it holds now."""
+        return self._crew.on_duty
+
     def leave_bridge(self) -> None:
         """Let the lane of this process go that works until the others have answered."""
         self._crew.leave_bridge()
@@ -123,6 +122,7 @@ class Run:
 
     def take_on(self, chunks: list[Chunk], errand: Errand, backend: Backend) -> None:
         """Go on from where an errand has left the first items."""
+        self.begun = errand.begun
         self._queue.n_taken = sum(len(chunk.items) for chunk in chunks)
         if errand.others is not None:
             self._queue.n_taken += len(errand.others.items)
@@ -232,6 +232,7 @@ class Run:
             async with backend.lease(self._options.grace_s, place=self._place) as lane:
                 self._crew.start(lane, backend)
                 self._place = self._place._replace(until=math.inf)  # it has begun
+                self.begun = min(self.begun, monotonic())
                 try:
                     await self._turn(lane, backend, ordinal)
                 finally:
@@ -296,7 +297,7 @@ class Run:
             return False
         self._crew.heard(lane)
         self._accounts.note(lane, backend, chunk, report, is_alone=self._crew.is_alone)
-        return self.error is None
+        return self._accounts.error is None
 
     # --- items -------------------------------------------------------------------------------------------------------
 
@@ -395,5 +396,5 @@ class Run:
 
     def _finish(self) -> None:
         """Stop every task of the run: those that wait for work or a lane, and after a failure those that execute."""
-        if self._scope is not None and (self._tasks is not None or self.error is not None):
+        if self._scope is not None and (self._tasks is not None or self._accounts.error is not None):
             self._scope.cancel()

@@ -269,6 +269,7 @@ class SessionStatistics:
         pending: Calls that wait or execute.
         refused: Calls that were refused with `Overloaded`.
         start_failures: How often in a row the start of a worker has failed; 0 while that goes well.
+        shared_bytes: Bytes that are stored for all workers, of objects after `share`.
     """
 
     submitted: int = 0
@@ -288,3 +289,4 @@ class SessionStatistics:
     pending: int = 0
     refused: int = 0
     start_failures: int = 0
+    shared_bytes: int = 0

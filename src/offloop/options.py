@@ -21,6 +21,7 @@ from .checks import (
 )
 from .errors import SettingError, SettingTypeError
 from .model import Strategy
+from .progress import Progress
 from .settings import ParallelConfig, StrategyName
 
 OnError = Literal["raise", "group", "collect"]
@@ -59,6 +60,10 @@ class CallOptions:
         priority: ``interactive``, as single calls are if you don't say, or ``batch``: where both wait for workers, what is interactive
             gets ten times the share, and its turn comes at once. Within each, labels share the workers equally, and calls of one
             label are served in their order.
+        progress: Who is told how far it has come. True: whoever looks at the terminal or the notebook, by a bar where tqdm is
+            installed; ``"text"``: by a line of text in any case; where there is no terminal, nobody. A function: it is called with a
+            `ProgressEvent` every 0.1 s and at the end, on the event loop, so it must be quick, and what it raises is logged
+            and changes nothing. A `ProgressStream`: whoever iterates over it. None: nobody.
         label: A name for this run in logs. Calls of one label have one share of the workers; each map or stream without
             one has its own, single calls without one have one together.
     """
@@ -81,6 +86,7 @@ class CallOptions:
     item_bytes: int | None = None
     max_wait_s: float | None = None
     priority: Priority = "batch"
+    progress: Progress | None = None
     label: str | None = None
 
 
@@ -93,6 +99,7 @@ class _Options(TypedDict, total=False):
     thread_safe: bool
     max_wait_s: float | None
     priority: Priority | None
+    progress: Progress | None
     label: str | None
 
 
@@ -161,13 +168,35 @@ def _seed(value: object) -> int | None:
     return at_least(value, "seed", 0)
 
 
-def _label(value: object) -> str | None:
+def check_label(value: object) -> str | None:
+    """Return the name of a call, if it has one.
+
+    Raises:
+        SettingTypeError: It isn't a string.
+    """
     if value is not None and not isinstance(value, str):
         raise SettingTypeError("label", value, "write a string.")
     return value
 
 
+def check_progress(value: object) -> Progress | None:
+    """Return who is to be told how far a run has come; None if nobody is.
+
+    Raises:
+        SettingTypeError: It can't be told.
+    """
+    if value is None or value is False:
+        return None
+    if value is True or value == "text":
+        return True if value is True else "text"
+    if not callable(value) or iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
+        advice = 'write True, "text", a plain function that takes a ProgressEvent, or an offloop.ProgressStream() to iterate over.'
+        raise SettingTypeError("progress", value, advice)
+    return value
+
+
 _CHECKS |= {
+    "progress": check_progress,
     "on_error": lambda value: one_of(value, "on_error", ("raise", "group", "collect")),
     "thread_safe": lambda value: flag(value, "thread_safe"),
     "item_cost_s": lambda value: seconds_or_none(value, "item_cost_s", positive=True),
@@ -177,7 +206,7 @@ _CHECKS |= {
     "ordered": lambda value: flag(value, "ordered"),
     "window": lambda value: count_or_none(value, "window"),
     "combine": lambda value: one_of(value, "combine", ("concat", "list")),
-    "label": _label,
+    "label": check_label,
 }
 
 

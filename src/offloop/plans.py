@@ -8,7 +8,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
 from .functions import check_function
-from .options import RUN_OPTIONS, CallOptions, resolve_options
+from .options import RUN_OPTIONS, CallOptions, check_label, check_progress, resolve_options
 from .settings import ParallelConfig
 from .strategies.base import Initializer, Job, TimeLimit
 from .wire.frames import Flag
@@ -55,9 +55,10 @@ class Plans:
             SettingError: An option's value can't work.
         """
         label = given.get("label")
-        if isinstance(label, str):  # it may be another one for each call
-            unnamed = self.of(fn, {name: value for name, value in given.items() if name != "label"}, allowed)
-            return unnamed._replace(options=replace(unnamed.options, label=label))
+        if isinstance(label, str) or "progress" in given:  # they may be others for each call
+            common = self.of(fn, {name: value for name, value in given.items() if name not in ("label", "progress")}, allowed)
+            options = replace(common.options, label=check_label(label), progress=check_progress(given.get("progress")))
+            return common._replace(options=options)
         key = (fn, allowed, *given.items())
         try:
             plan = self._plans.get(key) if type(fn) in _NAMED else None

@@ -261,12 +261,12 @@ class Records:
             tally.note_fallback(decision.reason)
         tell_decision(decision, options)
 
-    def ended(self, run: Stoppable, decision: Decision, options: CallOptions, wall_s: float) -> None:
+    def ended(self, run: Stoppable, decision: Decision, options: CallOptions, wall_s: float, wait_s: float) -> None:
         """Note what became of a run, and tell."""
         run.tally.note_decision(decision.strategy)
         self.tally.add(run.tally)
         self._drop(id(run))
-        tell_end(decision, options, run.tally, wall_s)
+        tell_end(decision, options, run.tally, wall_s, wait_s)
         if decision.hint is not None:
             tell_guidance("thread_safe", decision.hint, decision.fn)
         if self.state != "open":  # else nobody waits for the end of runs

@@ -126,7 +126,7 @@ def forget_guidance() -> None:
     _topics_told.clear()
 
 
-def tell_end(decision: Decision, options: CallOptions, tally: Tally, wall_s: float) -> None:
+def tell_end(decision: Decision, options: CallOptions, tally: Tally, wall_s: float, wait_s: float) -> None:
     """Tell what became of the items of a run."""
     if is_heard(RunFinished.level):
         emit(
@@ -139,6 +139,7 @@ def tell_end(decision: Decision, options: CallOptions, tally: Tally, wall_s: flo
                 tasks_cancelled=tally.cancelled,
                 tasks_retried=tally.retried,
                 wall_s=wall_s,
+                wait_s=wait_s,
                 busy_s=tally.busy_s,
                 worker_utilisation_pct=tally.utilisation_pct,
                 estimated_s=decision.estimated_s,

@@ -125,6 +125,12 @@ class Shares:
         """Whether anything is shared."""
         return bool(self._shares) or (self._outer is not None and self._outer.has_any)
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of what is stored; any thread may ask."""
+        segments = [share.segment for share in list(self._shares.values())]
+        return sum(segment.file.size for segment in segments if segment is not None)
+
     def holds(self, value: Any) -> bool:
         """Whether this object is shared, or is an array that is a view of one that is."""
         while value is not None:

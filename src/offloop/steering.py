@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from time import monotonic
 from typing import Any, Protocol
 
@@ -14,13 +15,14 @@ from .mapping import TURN_S
 from .model import Decision, Reason, Strategy
 from .planning import UNKNOWN_S, Known, Planner, Venues
 from .pool.lease import PooledBackend
+from .progressing import Standing, under_way
 from .records import Records
 from .reporting import tell_fallback
-from .sources import Source
-from .strategies.base import Backend, Job, Place, Report
+from .sources import NO_SOURCE, Source
+from .strategies.base import Backend, Job, Lane, Place, Report
 from .strategies.serial import local_thread
 from .tally import Tally
-from .telemetry import current_context
+from .tracing import travelling_context
 
 _CANCELLED_S = 0.05  # a cancel scope whose deadline has passed has cancelled what is in it by then, unless it was moved
 
@@ -28,9 +30,16 @@ _CANCELLED_S = 0.05  # a cancel scope whose deadline has passed has cancelled wh
 class Executor(Protocol):
     """Who executes the items at the moment."""
 
+    begun: float  # when it came to its first lane, by the monotonic clock; infinity if it did not
+
     @property
     def n_lanes(self) -> int:
         """How many lanes take part."""
+        ...
+
+    @property
+    def lanes(self) -> Collection[Lane]:
+        """The lanes that it holds now."""
         ...
 
     def stop(self, error: Exception) -> None:
@@ -56,6 +65,7 @@ class Steering:
 
     _is_paced = False  # by who takes the results, so that how long it takes tells nothing of the work
     _is_alone = False  # among its own kind, so that it may take all the cores
+    _source: Source = NO_SOURCE  # of its items
     _flow: object = None  # whose share of the lanes it counts against, without a label: that of all single calls
 
     def __init__(self, planner: Planner, known: Known, venues: Venues, records: Records) -> None:
@@ -97,10 +107,43 @@ class Steering:
         """Return about how many bytes an item brings with it."""
         return self._known.cost.payload_bytes
 
+    def standing(self) -> Standing:
+        """Return how far the run is."""
+        tally, executor = self.tally, self._executor
+        lanes, begun = ((), math.inf) if executor is None else (executor.lanes, executor.begun)
+        finished, partly, seconds = under_way(lanes, begun, self._source.weigh)
+        waited_s = monotonic() - self._counted_until
+        return Standing(
+            self.name,
+            self.label,
+            self._decision.strategy.value,
+            begun,
+            self._n_items,
+            max(tally.executed + tally.lost + finished, tally.done),  # of what failed at once nothing was executed
+            tally.failed,
+            partly,
+            tally.busy_s + seconds,
+            tally.capacity_s + waited_s * self._n_lanes,
+        )
+
+    @property
+    def _n_items(self) -> int | None:
+        """How many items or rows there are, as far as that is known by now."""
+        return 1
+
+    @property
+    def _n_lanes(self) -> int:
+        """How many lanes take part."""
+        return self._executor.n_lanes if self._executor is not None else self._decision.workers
+
     @property
     def grace_s(self) -> float:
         """How long its items may take to stop."""
         return self._known.options.grace_s
+
+    def ends_in(self) -> type[BaseException] | None:
+        """Return what its caller will be raised, though all items were executed; None where that is nothing."""
+        return ExceptionGroup if self.tally.failed and self._known.options.on_error == "group" else None
 
     @property
     def _stay(self) -> Backend | None:
@@ -148,7 +191,9 @@ class Steering:
         """Return the job as it should execute by what was decided, with what makes it ready to travel."""
         if (self._is_alone or self._decision.reason is Reason.INNER_PARALLELISM) and self._backend().is_remote:
             job = job.alone()
-        if (context := current_context()) is not None:
+        if self._known.options.progress is not None:
+            job = job.counted()
+        if (context := travelling_context()) is not None:
             job = job.within(context)
         self._encoder = Encoder(self._venues.outgoing, job, source.is_settled)
         return job
@@ -170,9 +215,8 @@ class Steering:
 
     def _count_capacity(self) -> None:
         """Add up what the lanes that took part could have worked."""
-        lanes = self._executor.n_lanes if self._executor is not None else self._decision.workers
         before, self._counted_until = self._counted_until, monotonic()
-        self.tally.capacity_s += (self._counted_until - before) * lanes
+        self.tally.capacity_s += (self._counted_until - before) * self._n_lanes
 
     def _fell_back(self, reason: Reason, error: BaseException, n_items: int | None) -> None:
         tell_fallback(self._known.name, Strategy.PROCESSES, Strategy.SERIAL, reason, error, n_items)
@@ -197,7 +241,9 @@ class Steering:
         known.function.was_remote |= decision.strategy is Strategy.PROCESSES
         self._count_capacity()
         tally.capacity_s = max(tally.capacity_s, tally.busy_s)
-        wall_s = monotonic() - self._begun
+        now = monotonic()
+        wall_s = now - self._begun
+        wait_s = (now if self._executor is None else min(now, self._executor.begun)) - self._begun
         if tally.completed == tally.submitted and not self._n_moves:
             if decision.estimated_s is not None and not self._is_paced:
                 is_warm = not decision.start_cost_s
@@ -207,4 +253,4 @@ class Steering:
             learn(item_s)
             known.cost.current, known.function.item_s = decision.strategy, item_s
         self._planner.learn(decision)
-        self._records.ended(self, decision, known.options, wall_s)
+        self._records.ended(self, decision, known.options, wall_s, wait_s)

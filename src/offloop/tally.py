@@ -17,6 +17,7 @@ class Tally:
         retried: Items queued again after a worker died.
         crashes: Workers that died under work.
         executed: How much was executed in `busy_s`, counted as the source of the items does.
+        lost: How much has failed without having been executed to its end, counted likewise.
         busy_s: Seconds that items ran, summed over all lanes.
         capacity_s: Seconds that lanes could have worked: wall time × workers, summed over runs.
         peak_in_flight: Most items that were on lanes at a time; of a session, in any one of its runs.
@@ -34,6 +35,7 @@ class Tally:
         "executed",
         "failed",
         "fallbacks",
+        "lost",
         "peak_in_flight",
         "retried",
         "submitted",
@@ -41,7 +43,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.submitted = self.completed = self.failed = self.retried = self.crashes = self.peak_in_flight = 0
-        self.executed = 0
+        self.executed = self.lost = 0
         self.busy_s = self.capacity_s = 0.0
         self.decisions: dict[Strategy, int] = {}  # no Counter: making one takes a microsecond, and every call has two
         self.fallbacks: dict[Reason, int] = {}
@@ -79,6 +81,7 @@ class Tally:
             self.retried += other.retried
             self.crashes += other.crashes
             self.executed += other.executed
+            self.lost += other.lost
             self.busy_s += other.busy_s
             self.capacity_s += other.capacity_s
             self.peak_in_flight = max(self.peak_in_flight, other.peak_in_flight)

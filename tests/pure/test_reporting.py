@@ -220,7 +220,7 @@ def a_tally(**counts: Any) -> Tally:
 def test_the_end_is_told_in_honest_numbers(heard: list[Event]) -> None:
     """Submitted is completed + failed + cancelled; one busy worker of two is half used; the estimate stands beside."""
     tally = a_tally(submitted=10, completed=6, failed=1, retried=2, busy_s=4.0, capacity_s=8.0, peak_in_flight=5)
-    tell_end(a_decision(estimated_s=2.5), CallOptions(strategy=Strategy.AUTO, label="nightly"), tally, 4.0)
+    tell_end(a_decision(estimated_s=2.5), CallOptions(strategy=Strategy.AUTO, label="nightly"), tally, 4.0, 0.5)
     (told,) = heard
     assert told == RunFinished(
         fn="app.fn",
@@ -231,6 +231,7 @@ def test_the_end_is_told_in_honest_numbers(heard: list[Event]) -> None:
         tasks_cancelled=3,
         tasks_retried=2,
         wall_s=4.0,
+        wait_s=0.5,
         busy_s=4.0,
         worker_utilisation_pct=50.0,
         estimated_s=2.5,
@@ -242,7 +243,7 @@ def test_the_end_is_told_in_honest_numbers(heard: list[Event]) -> None:
 
 def test_a_run_of_no_time_has_an_end_too(heard: list[Event]) -> None:
     """A clock too coarse to see a run doesn't divide by zero."""
-    tell_end(a_decision(), AUTO, Tally(), 0.0)
+    tell_end(a_decision(), AUTO, Tally(), 0.0, 0.0)
     assert [(event.worker_utilisation_pct, event.speedup_estimate) for event in heard if isinstance(event, RunFinished)] == [
         (0.0, 0.0)
     ]

@@ -37,6 +37,7 @@ QUIET = RunFinished(
     tasks_cancelled=0,
     tasks_retried=0,
     wall_s=0.5,
+    wait_s=0.1,
     busy_s=0.4,
     worker_utilisation_pct=40.0,
     estimated_s=0.45,

@@ -19,7 +19,7 @@ from ..wire.descriptors import Descriptors
 from ..wire.frames import Flag, Frame, FrameReader, Kind, ProtocolError, pack_header
 from ..wire.memory import MemoryFile
 from ..wire.pickling import dumps_plain
-from ..wire.status_page import CANCEL, ITEM, SPENT, WHY_SPENT, last_begun, n_finished
+from ..wire.status_page import CANCEL, ITEM, SPENT, WHY_SPENT, last_begun, n_finished, read_fraction
 from ..wire.storage import Storage
 from ..worker.context import NO_CONTEXT, Context
 from .answering import Answerer
@@ -349,6 +349,11 @@ class WorkerLane:
         """How many items of the chunk first in flight are finished; see `Lane`."""
         chunk = self.in_flight[0]
         return n_finished(last_begun(self.worker.words[ITEM], chunk.epoch), chunk.start, len(chunk.items))
+
+    @property
+    def fraction(self) -> float:
+        """How much of the item that it is on is done; see `Lane`."""
+        return read_fraction(self.worker.words)
 
     @property
     def gil_held(self) -> float | None:

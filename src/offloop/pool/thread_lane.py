@@ -48,7 +48,7 @@ class ThreadReport(NamedTuple):
         return Outcomes(self.start, self.values, self.failures)
 
 
-class _Order(NamedTuple):
+class Order(NamedTuple):
     """A chunk on its way to the thread, and the way back."""
 
     job: Job
@@ -109,7 +109,7 @@ class ThreadLane:
         self._is_stopping = False  # all that is in flight
         self.loop: Any = None  # of whoever leases the lane
         self._epoch = 0
-        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
+        self._orders: SimpleQueue[Order | None] = SimpleQueue()
         self._reports: deque[ThreadReport] = deque()
         self._parking: _Parking | None = None
         self._is_retired = False
@@ -131,7 +131,11 @@ class ThreadLane:
         self._names[self._epoch] = job.name
         if chunk.is_watched:
             self.watch()
-        self._orders.put(_Order(job, chunk, self._epoch, budget_s, self.loop, monotonic_ns()))
+        self._orders.put(self._order(job, chunk, budget_s))
+
+    def _order(self, job: Job, chunk: Chunk, budget_s: float) -> Order:
+        """Return what the thread is given for a chunk."""
+        return Order(job, chunk, self._epoch, budget_s, self.loop, monotonic_ns())
 
     async def receive(self) -> ThreadReport:
         """Return the next news; see `Lane`."""
@@ -227,6 +231,11 @@ class ThreadLane:
         return status_page.n_finished(begun, chunk.start, len(chunk.items))
 
     @property
+    def fraction(self) -> float:
+        """How much of the item that it is on is done; see `Lane`."""
+        return status_page.read_fraction(self._words)
+
+    @property
     def gil_held(self) -> float | None:
         """Share of the time that the GIL has been held by a watched chunk under way; see `Lane`."""
         return self._watch.held if self._watch is not None else None
@@ -293,7 +302,7 @@ class ThreadLane:
 class _Execution:
     """One chunk in the thread; is itself where its outcomes go."""
 
-    def __init__(self, order: _Order, words: memoryview, lane: ThreadLane) -> None:
+    def __init__(self, order: Order, words: memoryview, lane: ThreadLane) -> None:
         self._order, self._words, self._lane = order, words, lane
 
     def run(self) -> None:

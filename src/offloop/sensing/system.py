@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -67,5 +67,8 @@ class System:
 
 
 def this_system() -> System:
-    """Return the machine and the process that this code runs on."""
-    return System()
+    """Return the machine and the process that this code runs on, or what a test has put in their place."""
+    return views[-1]()
+
+
+views: list[Callable[[], System]] = [System]  # the last one holds

@@ -246,6 +246,11 @@ class Lane(Protocol):
         ...
 
     @property
+    def fraction(self) -> float:
+        """How much of the item that it is on is done, 0 to 1, as far as the item says so."""
+        ...
+
+    @property
     def gil_held(self) -> float | None:
         """Share of the time that the GIL has been held by a watched chunk under way; None where it can't be seen."""
         ...

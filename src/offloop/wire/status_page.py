@@ -16,6 +16,9 @@ value or a new one and never half of either:
     5     worker      busy: ns spent on items since the worker started
     6     worker      spent: why it should be replaced, a number of `Spent`; 0 while it should not
     7     parent      late: the item word of what has executed for too long, and must stop; what comes after it need not
+    8     worker      fraction: how much of an item its code says is done, in millionths
+    9     worker      fraction of: the item word of that item. It is overwritten with NOTHING before the fraction is written, and
+                      with the item word after that, and read before and after it
 
 In the file behind the page there is place for text: what faulthandler writes as the worker dies.
 """
@@ -27,9 +30,9 @@ from typing import Final
 
 SIZE = 4096
 TEXT = 12288  # bytes behind the page, for text
-LAYOUT = 1
+LAYOUT = 2
 
-VERSION, CANCEL, ITEM, SINCE, DONE, BUSY, SPENT, LATE = range(8)
+VERSION, CANCEL, ITEM, SINCE, DONE, BUSY, SPENT, LATE, FRACTION, FRACTION_OF = range(10)
 
 _INDEX_BITS = 40
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
@@ -39,6 +42,7 @@ OVER = _INDEX_MASK  # in place of an index: the chunk is over
 UNPACKING = _INDEX_MASK - 1  # the worker has read the chunk and unpickles its items
 LOADING = _INDEX_MASK - 2  # … or unpickles the function, which may import for seconds
 NOTHING = _INDEX_MASK - 3  # an item word that is never written: nothing is late
+MILLION = 1_000_000
 PACKED = 1 << (_INDEX_BITS - 1)  # added to an index: no item is executed, those before this one were
 
 
@@ -83,6 +87,22 @@ def n_finished(begun: int | None, start: int, count: int) -> int:
     return count if begun == OVER else (begun & ~PACKED) - start
 
 
+def write_fraction(words: memoryview, fraction: float) -> None:
+    """Note how much of the item that is executed is done."""
+    words[FRACTION_OF] = NOTHING
+    words[FRACTION] = int(fraction * MILLION)
+    words[FRACTION_OF] = words[ITEM]
+
+
+def read_fraction(words: memoryview) -> float:
+    """Return how much of the item that is executed is done, as far as it says so."""
+    item = words[ITEM]
+    if words[FRACTION_OF] != item:
+        return 0.0
+    millionths = words[FRACTION]
+    return millionths / MILLION if words[FRACTION_OF] == item else 0.0
+
+
 def open_page(memory: mmap.mmap | bytearray) -> memoryview:
     """Return the words of a page over this memory."""
     return memoryview(memory)[:SIZE].cast("Q")
@@ -92,5 +112,5 @@ def new_page(memory: mmap.mmap | bytearray) -> memoryview:
     """Return the words of a fresh page over this memory."""
     words = open_page(memory)
     words[VERSION] = LAYOUT
-    words[ITEM], words[LATE] = OVER, NOTHING
+    words[ITEM], words[LATE], words[FRACTION_OF] = OVER, NOTHING, NOTHING
     return words

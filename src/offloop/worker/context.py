@@ -1,14 +1,17 @@
-"""What a call's log context may carry to wherever its items execute, and how it is bound there."""
+"""What of a call's context goes to wherever its items execute, and how it is bound there: log fields, and a span."""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
 from ..explaining import printable
 
-Context = Mapping[str, Any]  # of exact str, int, float, bool or None
+Context = Mapping[str, Any]  # of exact str, int, float, bool or None; and under `SPAN` a mapping of str
+
+SPAN: Final = "offloop.span"  # where among the fields is what spans are made children by: headers of W3C Trace Context
 
 NO_CONTEXT: Final[Context] = {}
 
@@ -90,10 +93,47 @@ def bound() -> dict[str, Any]:
 
 
 def bind(context: Context) -> None:
-    """Make this what is bound to structlog's context in this thread, and nothing else; imports structlog only for something."""
-    if not context and not bound():
+    """Make this what is bound to structlog's context in this thread, and nothing else, and its span OpenTelemetry's current one.
+
+    Either is imported only for something.
+    """
+    if not context and not bound() and _entered.outer is None:
+        return
+    headers = context.get(SPAN)
+    if headers is not None or _entered.outer is not None:
+        _enter(headers)
+    fields = {name: value for name, value in context.items() if name != SPAN} if headers is not None else context
+    if not fields and not bound():
         return
     from structlog import contextvars
 
     contextvars.clear_contextvars()
-    contextvars.bind_contextvars(**context)
+    contextvars.bind_contextvars(**fields)
+
+
+class _Entered(threading.local):
+    outer: Any = None  # OpenTelemetry's context as it was before an item's span; None where no span is entered
+
+
+_entered = _Entered()
+
+
+def _enter(headers: Mapping[str, str] | None) -> None:
+    """Make a span of another process the current one in this thread; None: have it again as it was before.
+
+    Nothing is done where OpenTelemetry can't be had: that is no reason to fail items.
+    """
+    try:
+        from opentelemetry import context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        # Attached again, not detached by a token: an item may have attached what it has not detached. In this order, since an
+        # interrupt may come late: what is noted of it is then put right by the next that is bound.
+        if headers is None:
+            context.attach(_entered.outer)
+            _entered.outer = None
+        else:
+            _entered.outer = context.get_current() if _entered.outer is None else _entered.outer
+            context.attach(TraceContextTextMapPropagator().extract(headers, _entered.outer))
+    except Exception:
+        return

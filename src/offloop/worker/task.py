@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import TaskCancelled
-from ..wire.status_page import is_to_stop
+from ..wire.status_page import is_to_stop, write_fraction
 from .interrupt import Guard, cleans_up
 
 
@@ -82,6 +82,24 @@ def checkpoint() -> None:
         task.guard.looks = True
         if is_to_stop(task.words, task.epoch) and not task.guard.n_shields:
             raise TaskCancelled
+
+
+def report_progress(fraction: float) -> None:
+    """Say how much of this item is done, for whoever watches the run by ``progress=``; does nothing outside of one.
+
+    A few memory writes, no message: under 1 µs, so call it as often as you like.
+
+    Args:
+        fraction: From 0 to 1.
+
+    Raises:
+        ValueError: It is no such number.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction must be from 0 to 1, not {fraction!r}")
+    task = current.task
+    if task is not None:
+        write_fraction(task.words, fraction)
 
 
 class Shield:
