@@ -35,15 +35,18 @@ from .studies import Study
 from .transport.figures import TRANSPORT
 from .transport.killed import Killed
 from .transport.watched import TimedThenWatched
+from .watching.commands import COMMANDS
+from .watching.overhead import Overhead
 
 QUICK_ROUNDS = 3
-TABLES = (*FIGURES, *CANONICAL, *TRANSPORT, *FAULT_FIGURES, *STREAM_FIGURES, *SERVICE_FIGURES, *DOOR_FIGURES)
+TABLES = (*FIGURES, *CANONICAL, *TRANSPORT, *FAULT_FIGURES, *STREAM_FIGURES, *SERVICE_FIGURES, *DOOR_FIGURES, *COMMANDS)
 STUDIES: dict[str, type[Study]] = {
     "regret": Regret,
     "cold_auto": ColdAuto,
     "killed_100": Killed,
     "parent_killed": ParentKilled,
     "fault_cost": FaultCost,
+    "overhead": Overhead,
 }
 GROUPS = {
     "canonical": {figure.name for figure in CANONICAL},
@@ -52,6 +55,7 @@ GROUPS = {
     "streams": {figure.name for figure in STREAM_FIGURES},
     "service": {figure.name for figure in SERVICE_FIGURES},
     "doors": {figure.name for figure in DOOR_FIGURES},
+    "watching": {"overhead", *(figure.name for figure in COMMANDS)},
 }
 
 

@@ -1,0 +1,1 @@
+"""Figures of what it costs to be watched: progress, metrics, spans."""
