@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import glob
 import os
 import re
 import sys
@@ -12,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -20,6 +18,7 @@ import psutil
 _CACHED_THREADS = re.compile(r"AnyIO worker thread|Trio thread \d+|asyncio_\d+|MainThread|pytest_timeout.*")
 _LOCAL = "offloop-local"
 _MAX_LOCAL = 3
+PATIENCE_S = 5.0  # how long what ends by itself may take for that
 _TRACKERS = ("loky.backend.resource_tracker", "multiprocessing.resource_tracker")
 
 
@@ -58,14 +57,18 @@ def _descendants(pid: int) -> list[psutil.Process]:
     if not os.path.exists(f"/proc/{pid}/task/{pid}/children"):
         return psutil.Process(pid).children(recursive=True)
     found: list[psutil.Process] = []
-    for path in glob.glob(f"/proc/{pid}/task/*/children"):
-        try:
-            children = Path(path).read_text().split()
-        except OSError:  # a thread that has ended
-            continue
-        for child in map(int, children):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found += [psutil.Process(child), *_descendants(child)]
+    for child in _children(pid):
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):
+            found += [psutil.Process(child), *_descendants(child)]
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that the threads of one have started: in few calls, since every test asks for it."""
+    found: list[int] = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as children:
+            found += map(int, children.read().split())
     return found
 
 
@@ -113,22 +116,29 @@ def _names() -> Counter[str]:
     return Counter(name for name in os.listdir("/dev/shm") if name.startswith(f"sem.loky-{os.getpid()}-"))
 
 
-def found_since(before: Inventory, patience_s: float = 5.0) -> list[str]:
+def found_since(before: Inventory, patience_s: float | None = None) -> list[str]:
     """Return what is there now and was not before, once waiting for it to go is of no more use."""
-    deadline = time.monotonic() + patience_s
+    return new_in(take_after(before, patience_s), before)
+
+
+def take_after(before: Inventory, patience_s: float | None = None) -> Inventory:
+    """Return what this process holds once it is no more than before, or waiting for that is of no more use."""
+    deadline = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
     while True:
-        left = _new_since(before)
-        if not left:
-            return []
+        now = take()
+        if not new_in(now, before):
+            return now
         gc.collect()
-        left = _new_since(before)
-        if not left or time.monotonic() > deadline:
-            return left
+        now = take()
+        if not new_in(now, before) or time.monotonic() > deadline:
+            return now
         time.sleep(0.02)
 
 
-def _new_since(before: Inventory) -> list[str]:
-    now = take()
+def new_in(now: Inventory, before: Inventory) -> list[str]:
+    """Return what is in one inventory and was not in the one before."""
+    if now == before:
+        return []
     return [
         f"{count} × {kind[:-2] if kind.endswith('sses') else kind[:-1]}: {what}"
         for kind in Inventory.__dataclass_fields__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 import time
@@ -17,7 +18,7 @@ import pytest
 import offloop
 import workloads as w
 
-RUN_S = 6.0
+RUN_S = 6.0 if os.environ.get("FAULTS_LONG") else 3.0
 PRIORITIES: list[Literal["interactive", "batch"]] = ["interactive", "batch"]
 LOOPS: dict[str, dict[str, Any]] = {
     "asyncio": {"backend": "asyncio"},
@@ -156,7 +157,7 @@ def check(callers: list[Callers]) -> None:
     for one in callers:
         assert not one.errors, one.errors
         assert set(one.answers) == set(range(one.count)), f"starved on {one.name}: {one.answers}"
-        assert one.longest_wait_s < 4, f"{one.name} waited {one.longest_wait_s:.1f} s"
+        assert one.longest_wait_s < RUN_S * 2 / 3, f"{one.name} waited {one.longest_wait_s:.1f} s"
 
 
 def test_a_lane_is_not_lost_with_its_holders_loop(tmp_path: Path) -> None:

@@ -73,13 +73,31 @@ def test_it_finds_a_mapping_and_a_name() -> None:
     assert left_by(before) == ""
 
 
+LEAKING = """
+import os
+import leftovers
+
+leftovers.PATIENCE_S = 0.1
+
+def test_leak():
+    os.pipe()
+
+def test_clean():
+    pass
+
+def test_leak_after_others():
+    os.pipe()
+"""
+
+
 def test_every_test_is_checked(tmp_path: Path) -> None:
-    """A test that leaves something behind has an error, though it passed."""
-    test = "import os\ndef test_leak():\n    os.pipe()\n\ndef test_clean():\n    pass\n"
-    (tmp_path / "test_leak.py").write_text(test)
+    """A test that leaves something behind has an error, though it passed, and those beside it have none."""
+    (tmp_path / "test_leak.py").write_text(LEAKING)
     done = scripts.run(
         None, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
         str(tmp_path), cwd=tmp_path,
     )  # fmt: skip
     assert "2 × descriptor: pipe" in done.stdout
-    assert "2 passed, 1 error" in done.stdout or "2 passed, 2 errors" in done.stdout
+    assert "3 passed, " in done.stdout
+    for name, has_error in {"test_leak": True, "test_clean": False, "test_leak_after_others": True}.items():
+        assert (f"ERROR at teardown of {name} " in done.stdout) == has_error

@@ -1,8 +1,7 @@
 """Sessions over every strategy; those that tests share stay open for a module, since workers take time to start.
 
 With ALL_TRANSPORTS=1 in the environment the whole suite runs once more over each of the other transports, otherwise a part
-of it: as far as workers take part, and on asyncio alone, since what differs is below the event loop. Likewise with ALL_LOOPS=1
-all of it runs on uvloop, otherwise what waits, wakes and cancels: uvloop is asyncio to all else.
+of it: as far as workers take part, and on asyncio alone, since what differs is below the event loop.
 """
 
 from __future__ import annotations
@@ -33,18 +32,23 @@ _TELLING = {
     },
 }
 
-_ON_UVLOOP = {"test_cancellation", "test_lifecycle", "test_drain", "test_concurrency", "test_timeouts", "test_recycling"}
-
 DEFAULT, *OTHERS = get_args(TransportName)
 
 
-@pytest.fixture(scope="module", autouse=True, params=[DEFAULT, *OTHERS], ids=["", *OTHERS])
+@pytest.fixture(scope="module", autouse=True)
 def transport(request: pytest.FixtureRequest) -> Iterator[str]:
     """How large buffers travel in the sessions of a module."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param != DEFAULT:
             patch.setenv("OFFLOOP_TRANSPORT", request.param)
         yield request.param
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a module over those transports that may tell something new."""
+    if "transport" in metafunc.fixturenames and not hasattr(metafunc.module, "transport"):  # a module may have its own
+        kinds = [kind for kind in OTHERS if _is_telling(metafunc.definition.path.stem, kind)]
+        metafunc.parametrize("transport", [DEFAULT, *kinds], ids=["", *kinds], indirect=True, scope="module")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -54,21 +58,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
+def _is_telling(name: str, transport: str) -> bool:
+    return bool(os.environ.get("ALL_TRANSPORTS")) or name in _TELLING[transport]
+
+
 def _differs(item: pytest.Item) -> bool:
     """Whether a test would find something that others don't."""
     params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     is_on_asyncio = "asyncio" in re.split(r"[-\[\]]", item.name) or "anyio_backend" not in params
     has_workers = params.get("strategy", "processes") == "processes"
-    if item.get_closest_marker("one_loop") is not None and not is_on_asyncio:
-        return False
-    if "uvloop" in re.split(r"[-\[\]]", item.name) and not (os.environ.get("ALL_LOOPS") or item.path.stem in _ON_UVLOOP):
-        return False
     if item.get_closest_marker("on_workers") is not None and not has_workers:
         return False
     transport = params.get("transport", DEFAULT)
     if transport == DEFAULT:
         return True
-    if not (os.environ.get("ALL_TRANSPORTS") or item.path.stem in _TELLING[transport]):
+    if not _is_telling(item.path.stem, transport):
         return False
     return has_workers and is_on_asyncio and params.get("n_bytes", _TELLING_BYTES) == _TELLING_BYTES
 

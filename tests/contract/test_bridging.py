@@ -68,6 +68,7 @@ async def test_this_process_works_while_workers_start(session: offloop.ParallelS
     assert session.decisions[-1].start_cost_s > 0
 
 
+@pytest.mark.one_loop
 async def test_the_bridge_ends_when_all_workers_are_there(session: offloop.ParallelSession, tmp_path: Path) -> None:
     """Once the workers have come the local thread takes no more items: the last ones all ran in workers."""
     log = tmp_path / "log"
@@ -78,6 +79,7 @@ async def test_the_bridge_ends_when_all_workers_are_there(session: offloop.Paral
     assert {pid for _, pid in results[-8:]} <= workers
 
 
+@pytest.mark.one_loop
 async def test_nobody_waits_for_a_worker_while_there_is_a_bridge(
     session: offloop.ParallelSession, stuck_starts: threading.Event, tmp_path: Path
 ) -> None:
@@ -98,6 +100,7 @@ async def test_work_that_turns_out_cheap_does_not_wait(
     assert check(results, log) == {os.getpid()}
 
 
+@pytest.mark.one_loop
 async def test_work_that_turns_out_dear_grows(session: offloop.ParallelSession, tmp_path: Path) -> None:
     """A run whose first items are cheap and whose others are dear moves to the workers, with a record of it."""
     log = tmp_path / "log"
@@ -112,6 +115,7 @@ async def test_work_that_turns_out_dear_grows(session: offloop.ParallelSession, 
     assert [event.strategy for event in told] == [decision.strategy for decision in session.decisions]
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize(
     ("hint_s", "items", "first"),
     [
@@ -147,6 +151,7 @@ async def test_a_long_first_item_holds_no_other_up(
     assert await session.run_parallel(together, range(2)) == [0, 1]
 
 
+@pytest.mark.one_loop
 async def test_what_holds_the_loop_does_not_bridge(session: offloop.ParallelSession) -> None:
     """Items that keep the GIL for long wait for the workers: one is run to find out, and another or two may have begun by then."""
     pids = await session.run_parallel(w.hold_gil_for, [0.1] * 16)

@@ -32,12 +32,12 @@ async def test_a_long_run_leaves_room_for_a_short_call(session: offloop.Parallel
     done: list[str] = []
 
     async def long() -> None:
-        await session.run_parallel(w.spin, [0.002] * 1000)
+        await session.run_parallel(w.spin, [0.002] * 400)
         done.append("long")
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(long)
-        while not session.decisions or session.decisions[-1].n_items != 1000:
+        while not session.decisions or session.decisions[-1].n_items != 400:
             await anyio.sleep(0.001)
         for _ in range(3):
             await session.run(w.double, 1)

@@ -14,7 +14,7 @@ import offloop
 import workloads as w
 from offloop import Reason, Strategy
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("usual_host")]
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop, pytest.mark.usefixtures("usual_host")]
 
 
 @pytest.fixture

@@ -69,6 +69,7 @@ async def test_a_map_goes_on_here_where_no_worker_starts(
         assert session.statistics().fallbacks == {Reason.START_FAILED: 1}
 
 
+@pytest.mark.one_loop
 async def test_unknown_dear_work_goes_on_here_too(anyio_backend: object, no_workers: None) -> None:
     """So does a map that called for workers in mid-run."""
     async with offloop.ParallelSession(workers=2) as session:
@@ -102,6 +103,7 @@ async def test_explicit_processes_fail_where_no_worker_starts(anyio_backend: obj
 # --- the function can't travel -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_loop
 async def test_a_function_that_cant_travel_runs_here(warm: offloop.ParallelSession) -> None:
     """A closure over a lock, though worth workers, runs in this process with one event; so does a call of it."""
     lock = threading.Lock()
@@ -128,6 +130,7 @@ async def test_a_function_that_cant_travel_runs_here(warm: offloop.ParallelSessi
 # --- an item can't travel ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("chunk_size", [None, 1, 40])
 async def test_an_item_that_cant_travel_runs_here(
     warm: offloop.ParallelSession, tmp_path: Path, chunk_size: int | None

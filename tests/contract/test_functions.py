@@ -60,6 +60,7 @@ KINDS = {
 }
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("kind", KINDS)
 async def test_functions_of_every_kind_travel(session: offloop.ParallelSession, kind: str) -> None:
     """Whatever can be called can be sent."""

@@ -12,7 +12,7 @@ import pytest
 import offloop
 import workloads as w
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 async def test_items_see_what_worker_init_returned(anyio_backend: object, strategy: str) -> None:

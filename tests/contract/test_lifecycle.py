@@ -426,6 +426,7 @@ async def test_a_cancelled_body_closes_the_session(anyio_backend: object, strate
     assert scope.cancelled_caught
 
 
+@pytest.mark.one_loop
 async def test_warm_starts_workers_early(anyio_backend: object) -> None:
     """After warm the workers are up, and later calls start none."""
     async with offloop.ParallelSession(strategy="processes", workers=2) as session:
@@ -439,6 +440,7 @@ async def test_warm_starts_workers_early(anyio_backend: object) -> None:
         assert session.statistics().workers_started == len(up)
 
 
+@pytest.mark.one_loop
 async def test_an_idle_worker_ends_itself(anyio_backend: object) -> None:
     """After idle_timeout_s a worker is gone, and the next call starts another, unseen by its caller."""
     async with offloop.ParallelSession(strategy="processes", workers=1, idle_timeout_s=0.2) as session:
@@ -461,6 +463,7 @@ async def test_a_session_cant_be_pickled(anyio_backend: object) -> None:
             await session.run(lambda: session)
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(38)
 async def test_a_dropped_session_warns_and_leaves_nothing(anyio_backend: object) -> None:
     """A session that nobody closed tells so when it is collected, and its workers end."""
@@ -501,6 +504,7 @@ async def test_nothing_of_a_call_is_kept(session: offloop.ParallelSession) -> No
         gc.enable()
 
 
+@pytest.mark.one_loop
 async def test_the_default_session_reuses_its_workers(anyio_backend: object) -> None:
     """The module-level functions share processes from call to call; after closing others are started."""
     try:

@@ -46,6 +46,7 @@ async def test_a_map_can_be_nested_twice(session: offloop.ParallelSession) -> No
         assert await session.run(w.nested_twice, 1) == [[2, 4, 6], [4, 6, 8]]
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("inner", ["auto", "serial", "threads", "processes"])
 async def test_an_item_may_ask_for_any_strategy(session: offloop.ParallelSession, inner: str) -> None:
     """What a nested run asks for changes no result."""
@@ -119,6 +120,7 @@ def ever_deeper(sessions: Sequence[offloop.ParallelSession], depth: int, x: int)
     return sum(sums)
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("inner", ["auto", "serial", "threads"])
 @pytest.mark.parametrize("outer", ["serial", "threads"])
 async def test_a_single_thread_is_enough(anyio_backend: object, outer: Any, inner: str) -> None:

@@ -58,6 +58,7 @@ async def test_items_are_counted_within_a_chunk(session: offloop.ParallelSession
     assert all(0 <= event.utilisation_pct <= 100 for event in told.events)
 
 
+@pytest.mark.one_loop
 async def test_tiny_items_are_counted_too(session: offloop.ParallelSession, tmp_path: Path) -> None:
     """The count is exact also where an item that takes long stands among thousands that take no time."""
     path = tmp_path / "it"
@@ -80,6 +81,7 @@ async def test_a_call_says_how_far_it_is(session: offloop.ParallelSession, strat
         assert (told.events[-1].n_done, told.events[-1].fraction) == (1, 1.0)
 
 
+@pytest.mark.one_loop
 async def test_failures_count_as_done(session: offloop.ParallelSession) -> None:
     """What has failed is done, and counted apart."""
     events: list[ProgressEvent] = []
@@ -102,6 +104,7 @@ async def test_a_run_that_is_cancelled_has_a_last_event(session: offloop.Paralle
     assert (events[-1].n_done, events[-1].is_last) == (0, True)
 
 
+@pytest.mark.one_loop
 async def test_rows_are_counted(session: offloop.ParallelSession, tmp_path: Path) -> None:
     """Of a vectorised function rows are counted, not blocks."""
     told = Told(tmp_path / "it", lambda event: event.n_done >= 512)
@@ -112,6 +115,7 @@ async def test_rows_are_counted(session: offloop.ParallelSession, tmp_path: Path
     assert (told.events[-1].n_done, told.events[-1].n_items) == (1024, 1024)
 
 
+@pytest.mark.one_loop
 async def test_units_are_counted(workers: offloop.ParallelSession, tmp_path: Path) -> None:
     """Of branches units are counted, with what those under way say of themselves; the last event has them all."""
     path = tmp_path / "it"
@@ -123,6 +127,7 @@ async def test_units_are_counted(workers: offloop.ParallelSession, tmp_path: Pat
     assert (told.events[-1].n_done, told.events[-1].fraction) == (3, 1.0)
 
 
+@pytest.mark.one_loop
 async def test_a_source_without_an_end_has_no_share(session: offloop.ParallelSession, tmp_path: Path) -> None:
     """While a source has not been read to its end, neither count nor share of the whole is known."""
     path = tmp_path / "it"
@@ -175,6 +180,7 @@ async def test_who_is_slow_gets_the_latest() -> None:
     assert [event async for event in progress] == [other]
 
 
+@pytest.mark.one_loop
 async def test_who_fails_to_be_told_changes_nothing(session: offloop.ParallelSession, caplog: pytest.LogCaptureFixture) -> None:
     """What it raises, SystemExit too, is logged once; the run goes on and it is told no more."""
     calls: list[ProgressEvent] = []
@@ -189,6 +195,7 @@ async def test_who_fails_to_be_told_changes_nothing(session: offloop.ParallelSes
     assert len(caplog.records) == 1
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("progress", [True, "text", False, None])
 async def test_without_a_terminal_it_is_quiet(
     session: offloop.ParallelSession, progress: Any, capfd: pytest.CaptureFixture[str]
@@ -202,6 +209,7 @@ async def async_teller(event: ProgressEvent) -> None:
     """Be of no use."""
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("progress", [1, "bar", 0.5, [], async_teller])
 async def test_what_cannot_be_told_is_refused(session: offloop.ParallelSession, progress: Any) -> None:
     """Anything but True, "text", a plain function or a ProgressStream is refused before anything is executed."""
@@ -210,6 +218,7 @@ async def test_what_cannot_be_told_is_refused(session: offloop.ParallelSession, 
             await call
 
 
+@pytest.mark.one_loop
 async def test_nobody_is_remembered(session: offloop.ParallelSession) -> None:
     """What is passed as progress, another one at each call, is let go of."""
     await session.run(w.nothing, progress=lambda event: None)

@@ -51,7 +51,7 @@ def is_live(rounds: Counter[int]) -> bool:
 
 @pytest.mark.parametrize(("backend", "is_warm"), [("asyncio", False), ("trio", True)], ids=["cold", "warm"])
 def test_fifty_calls_that_hold_the_gil_leave_the_loop_live(backend: str, is_warm: bool) -> None:
-    """50 calls at once of 0.3 s each, which keep the GIL: nothing fails, all workers work, the loop goes on."""
+    """50 calls at once of 0.15 s each, which keep the GIL: nothing fails, all workers work, the loop goes on."""
 
     async def main() -> tuple[Counter[int], list[int]]:
         async with offloop.ParallelSession(workers=2) as session:
@@ -60,7 +60,7 @@ def test_fifty_calls_that_hold_the_gil_leave_the_loop_live(backend: str, is_warm
             pids: list[int] = []
 
             async def work() -> None:
-                pids.extend(await w.gather(*(session.run(w.hold_gil_for, 0.3) for _ in range(50))))
+                pids.extend(await w.gather(*(session.run(w.hold_gil_for, 0.15) for _ in range(50))))
 
             return await rounds_of_the_loop_beside(work), pids
 

@@ -75,6 +75,7 @@ class Untouched:
         raise AssertionError("the items were touched")
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -105,6 +105,7 @@ async def waiting(items: Iterator[Any]) -> AsyncIterator[Any]:
         yield item
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("size", [5, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)

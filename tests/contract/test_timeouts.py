@@ -61,6 +61,8 @@ class Stuck:
 
 STOPPED = [endless_for_3, sleeps_for_3]
 KILLED = [deaf_for_3, holds_the_gil_for_3]
+HOW_KILLED = [deaf_for_3, pytest.param(holds_the_gil_for_3, marks=pytest.mark.one_loop)]
+ONE_CHUNK = pytest.param(endless_for_3, 6, marks=pytest.mark.one_loop)
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ async def test_a_call_that_takes_too_long_is_stopped(workers: offloop.ParallelSe
     assert workers.statistics().workers == before
 
 
-@pytest.mark.parametrize("fn", KILLED)
+@pytest.mark.parametrize("fn", HOW_KILLED)
 @pytest.mark.fault(14)
 async def test_a_call_that_can_not_be_interrupted_is_killed(
     own: offloop.ParallelSession, fn: Callable[[int], Any]
@@ -175,7 +177,7 @@ async def test_a_shield_is_respected_within_the_grace(workers: offloop.ParallelS
 # --- many items --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("fn", "chunk_size"), [(endless_for_3, None), (endless_for_3, 6), (sleeps_for_3, 6)])
+@pytest.mark.parametrize(("fn", "chunk_size"), [(endless_for_3, None), ONE_CHUNK, (sleeps_for_3, 6)])
 async def test_siblings_go_on(
     workers: offloop.ParallelSession, fn: Callable[[int], Any], chunk_size: int | None
 ) -> None:
@@ -183,7 +185,7 @@ async def test_siblings_go_on(
     await check_siblings(workers, fn, chunk_size)
 
 
-@pytest.mark.parametrize("fn", KILLED)
+@pytest.mark.parametrize("fn", HOW_KILLED)
 async def test_siblings_go_on_after_a_kill(own: offloop.ParallelSession, fn: Callable[[int], Any]) -> None:
     """Also where an item costs its worker, nobody else fails."""
     await check_siblings(own, fn, 6)

@@ -15,7 +15,7 @@ import hostile as h
 import offloop
 import workloads as w
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 class Fatal(Exception):

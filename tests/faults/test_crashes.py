@@ -31,6 +31,7 @@ async def session(anyio_backend: object) -> AsyncIterator[offloop.ParallelSessio
         yield session
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(2, 4)
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("how", HOWS)
@@ -57,6 +58,7 @@ async def test_an_item_that_kills_its_worker_fails_alone(
         assert await session.run_parallel(w.double, range(10)) == list(range(0, 20, 2))
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(2)
 @pytest.mark.parametrize("retries", [0, 1])
 async def test_innocents_in_the_same_chunk(session: offloop.ParallelSession, tmp_path: Path, retries: int) -> None:
@@ -95,6 +97,7 @@ async def test_the_crash_is_raised(session: offloop.ParallelSession) -> None:
         assert await session.run(w.double, 2) == 4
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(13)
 async def test_random_kills_lose_nothing(session: offloop.ParallelSession) -> None:
     """Workers killed from outside during a map cost time, and not one result."""

@@ -22,7 +22,7 @@ import workloads as w
 from offloop.sensing.cgroups import groups
 from offloop.sensing.system import System, this_system
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 def culprit(how: str) -> None:

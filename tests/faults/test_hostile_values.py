@@ -65,6 +65,7 @@ async def test_an_item_rebuilt_in_the_worker(shared: offloop.ParallelSession, tm
     assert isinstance(failure, offloop.UnpicklableItem)
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(20, 23)
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("how", h.DEADLY)
@@ -97,6 +98,7 @@ async def test_a_result_rebuilt_here(shared: offloop.ParallelSession, tmp_path: 
         await shared.run(fn, 3)
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(18, 23)
 @pytest.mark.parametrize("kind", [h.ActsOnPicklingError, h.ActsOnRebuildingError], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("side", ["worker", "parent"])
@@ -111,6 +113,7 @@ async def test_an_exception_on_either_side(
     assert "raise value  # the line that fails" in "\n".join(failure.__notes__)
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(23)
 @pytest.mark.parametrize("kind", [h.ActsOnPickling, h.ActsOnPicklingError, h.ActsOnRebuildingError], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("how", h.DEADLY)
@@ -138,6 +141,7 @@ async def test_a_function_on_either_side(shared: offloop.ParallelSession, tmp_pa
         assert await shared.run(w.double, 2) == 4
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(23)
 @pytest.mark.parametrize("how", h.DEADLY)
 async def test_a_function_that_ends_its_worker(session: offloop.ParallelSession, tmp_path: Path, how: str) -> None:
@@ -208,6 +212,7 @@ async def cancelled_in_the_act(path: str, call: Callable[[], Any], count: int = 
             tasks.cancel_scope.cancel()
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(23)
 @pytest.mark.parametrize("how", ["hang", "hang deaf"])
 @pytest.mark.parametrize("make", WHERE.values(), ids=WHERE)

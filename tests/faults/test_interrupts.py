@@ -174,7 +174,7 @@ async def test_what_an_interrupted_item_leaves_retires_its_worker(
 async def test_a_late_interrupt_hits_nobody(session: offloop.ParallelSession, strategy: Any) -> None:
     """Calls cancelled around the moment at which they end by themselves leave no interrupt to those that follow."""
     chance = random.Random(11)
-    n_rounds = 5000 if IS_LONG else 250
+    n_rounds = 5000 if IS_LONG else 120
     with anyio.fail_after(100):
         for number in range(n_rounds):
             with anyio.move_on_after(0.001 + 0.004 * chance.random()):

@@ -24,7 +24,12 @@ MIB = 1 << 20
 BEFORE_WORK = ("start", "hello")
 RUN_AGAIN = ("packing", "mid_send")  # the item was in progress, and its outcome died with the worker
 UVLOOP = ("asyncio", {"use_uvloop": True})
-ENDS = [(point, how, "asyncio") for point in POINTS for how in HOWS]
+# By default each point with SIGKILL and with one of the others, these in turn.
+ENDS = [
+    (point, how, "asyncio")
+    for number, point in enumerate(POINTS)
+    for how in (HOWS if IS_LONG else (HOWS[0], HOWS[1 + number % (len(HOWS) - 1)]))
+]
 ENDS += [(point, "SIGKILL", loop) for point in ("hello", "mid_send", "sent") for loop in (UVLOOP, "trio")]
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP, "trio"] if IS_LONG else ["asyncio"])
 on_trio_too = pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP, "trio"] if IS_LONG else ["asyncio", "trio"])

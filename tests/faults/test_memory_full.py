@@ -48,6 +48,7 @@ anyio.run(main, backend=backend)
 
 @pytest.mark.fault(24, 25)
 @pytest.mark.parametrize("kind", ["bytes", "array"])
+@pytest.mark.one_loop
 @pytest.mark.parametrize(("backend", "transport"), [("asyncio", "memory"), ("trio", "memory"), ("asyncio", "file"), ("asyncio", "portable")])
 @pytest.mark.parametrize("where", ["worker", "here"])
 def test_no_memory_for_a_result(tmp_path: Path, where: str, backend: str, transport: str, kind: str) -> None:

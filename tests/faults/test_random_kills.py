@@ -21,7 +21,7 @@ import workloads as w
 pytestmark = pytest.mark.anyio
 
 IS_LONG = bool(os.environ.get("FAULTS_LONG"))
-N_ITEMS, N_KILLS = (10_000, 500) if IS_LONG else (2_000, 40)
+N_ITEMS, N_KILLS = (10_000, 500) if IS_LONG else (1_000, 20)
 
 
 async def kill_one(session: offloop.ParallelSession, chance: random.Random) -> bool:
@@ -36,6 +36,7 @@ async def kill_one(session: offloop.ParallelSession, chance: random.Random) -> b
     return True
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(1, 13, 69)
 @pytest.mark.parametrize("seed", range(3) if IS_LONG else [1])
 async def test_a_map_under_random_kills(anyio_backend: object, seed: int, tmp_path: Path) -> None:

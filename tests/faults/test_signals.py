@@ -67,6 +67,7 @@ def tracebacks(stderr: str) -> int:
     return stderr.count("Traceback (most recent call last)") - parts
 
 
+IS_LONG = bool(os.environ.get("FAULTS_LONG"))
 PHASES = {  # with the file that tells that it has come
     "starting": "began",
     "idle": "began",
@@ -76,11 +77,14 @@ PHASES = {  # with the file that tells that it has come
     "draining": "began",
     "closing": "cancelled",
 }
+WITH_THE_LOOP = {"starting", "looping", "closing"}  # where what the loop does at a Ctrl-C may matter
 
 
 @pytest.mark.fault(47, 59)
 @pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    "phase", [phase if phase in WITH_THE_LOOP else pytest.param(phase, marks=pytest.mark.one_loop) for phase in PHASES]
+)
 def test_ctrl_c_in_each_phase(tmp_path: Path, phase: str, backend: str) -> None:
     """One KeyboardInterrupt, no word of any worker, and none left."""
     with scripts.started(PROGRAM, phase, backend, str(tmp_path / "run"), "none", cwd=tmp_path) as process:
@@ -118,8 +122,10 @@ def test_ctrl_c_twice(tmp_path: Path, backend: str) -> None:
 
 
 @pytest.mark.fault(46)
-@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("phase", "signal_name"),
+    [(phase, "SIGTERM") for phase in PHASES] + [(phase, "SIGHUP") for phase in PHASES if IS_LONG or phase in WITH_THE_LOOP],
+)
 def test_the_default_of_a_signal_ends_workers_too(tmp_path: Path, phase: str, signal_name: str) -> None:
     """A program without handlers dies of SIGTERM and SIGHUP as any does, and its workers with it."""
     number = signal.Signals[signal_name]

@@ -32,6 +32,7 @@ async def session_of(init: Callable[..., Any], *args: Any) -> offloop.ParallelSe
     return offloop.ParallelSession(strategy="processes", workers=1, worker_init=init, worker_init_args=args)
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(11)
 @pytest.mark.parametrize(("how", "told"), [("exit", "exit code 5"), ("SIGABRT", "killed by SIGABRT")])
 async def test_an_initializer_that_always_dies(anyio_backend: object, tmp_path: Path, how: str, told: str) -> None:
@@ -121,6 +122,7 @@ async def session(anyio_backend: object) -> AsyncIterator[offloop.ParallelSessio
         yield session
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
 async def test_a_start_that_is_refused_for_good(session: offloop.ParallelSession, number: int) -> None:

@@ -25,6 +25,11 @@ LIMIT_S = 0.3
 IS_LONG = bool(os.environ.get("FAULTS_LONG"))
 
 
+def on_asyncio(*values: Any) -> list[Any]:
+    """Return values of a parameter that tell nothing more on another loop."""
+    return [pytest.param(value, marks=pytest.mark.one_loop) for value in values]
+
+
 @pytest.fixture(scope="module")
 async def session(anyio_backend: object) -> AsyncIterator[offloop.ParallelSession]:
     async with offloop.ParallelSession(workers=2, idle_timeout_s=600) as session:
@@ -50,7 +55,7 @@ def is_told(error: BaseException, index: int) -> bool:
 
 
 @pytest.mark.fault(14, 27)
-@pytest.mark.parametrize("fn", [stubborn.spin, stubborn.sleep, stubborn.deadlock, w.loop_until_cancelled])
+@pytest.mark.parametrize("fn", [stubborn.spin, *on_asyncio(stubborn.sleep, stubborn.deadlock, w.loop_until_cancelled)])
 async def test_a_call_is_stopped_at_its_limit(session: offloop.ParallelSession, tmp_path: Path, fn: Any) -> None:
     """It is interrupted, runs its finally blocks, and its worker stays; `auto` never had it in this process."""
     path, before = f"{tmp_path}/run", session.statistics().workers
@@ -80,6 +85,7 @@ async def test_c_code_is_killed_at_its_limit(own: offloop.ParallelSession, tmp_p
     assert own.statistics().retried == 0
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(15)
 @pytest.mark.parametrize("point", ["unpacking", *(["packing", "received"] if IS_LONG else [])])  # the last two take 10 s more
 async def test_a_stopped_worker_is_killed_at_the_limit(anyio_backend: object, point: str, tmp_path: Path) -> None:
@@ -96,7 +102,7 @@ async def test_a_stopped_worker_is_killed_at_the_limit(anyio_backend: object, po
 
 
 @pytest.mark.fault(14)
-@pytest.mark.parametrize("chunk_size", [1, 5, None])
+@pytest.mark.parametrize("chunk_size", [*on_asyncio(1, 5), None])
 async def test_siblings_go_on(session: offloop.ParallelSession, tmp_path: Path, chunk_size: int | None) -> None:
     """Under collect, items that take too long fail at their places; all others have their results, executed once."""
     path = f"{tmp_path}/run"
@@ -123,6 +129,7 @@ def spin_if(path: str, item: tuple[int, bool]) -> int:
     return number
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(14)
 async def test_all_that_take_too_long_are_told_together(session: offloop.ParallelSession, tmp_path: Path) -> None:
     """Under group the failures are one group, and everything runs."""
@@ -156,6 +163,7 @@ async def test_waiting_does_not_count(anyio_backend: object) -> None:
         assert await w.gather(*calls) == [0.1] * 12
 
 
+@pytest.mark.one_loop
 @pytest.mark.fault(2, 14)
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_limits_beside_deaths(own: offloop.ParallelSession, tmp_path: Path) -> None:

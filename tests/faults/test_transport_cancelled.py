@@ -133,7 +133,7 @@ async def test_while_pickling(session: offloop.ParallelSession, untouched: None,
 async def test_while_storing(
     session: offloop.ParallelSession, untouched: None, is_map: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While its 300 MB are written."""
+    """While its 64 MB are written."""
     really = MemoryFile.write
 
     def write(*args: Any) -> None:
@@ -142,7 +142,7 @@ async def test_while_storing(
 
     with monkeypatch.context() as patch:
         patch.setattr(MemoryFile, "write", write)
-        await cancelled(both(session, is_map, len, np.ones(300 * MIB, np.uint8)), gate.comes)
+        await cancelled(both(session, is_map, len, np.ones(64 * MIB, np.uint8)), gate.comes)
     gate.open()
 
 

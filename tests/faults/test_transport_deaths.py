@@ -23,6 +23,7 @@ from offloop.pool.folder import PrivateFolder
 pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
+IS_LONG = bool(os.environ.get("FAULTS_LONG"))
 KINDS = ["memory", "file", "portable"]
 
 
@@ -165,7 +166,7 @@ def test_death_of_all_at_any_moment(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     moments = random.Random(7)
     before = named()
-    for _ in range(10):
+    for _ in range(10 if IS_LONG else 4):
         (tmp_path / "ready").unlink(missing_ok=True)
         with scripts.started(PROGRAM, kind, cwd=tmp_path) as process:
             pids = [int(line) for line in scripts.wait_for_lines(tmp_path / "ready", 2)]
