@@ -31,7 +31,10 @@ SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
 _HELD_BACK = frozenset({"importlib", "_frozen_importlib", "_frozen_importlib_external", "logging", "threading", "offloop"})
 # What calls user code for us, and holds nothing: to leave it costs the item, which is to be left.
 _TRANSPARENT = frozenset(
-    {"offloop.worker.rows", "offloop.deciding.seeding", "offloop.functions", "offloop.adapters.joblib.nested"}
+    {
+        *("offloop.worker.rows", "offloop.deciding.seeding", "offloop.functions", "offloop.adapters.joblib.nested"),
+        *("offloop.bench.witness", "offloop.bench.workloads"),
+    }
 )
 
 # So many interrupts are held back from an item that looks by itself, which comes to 50 ms; see deciding/stopping.py. A guess.
