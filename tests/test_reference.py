@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import importlib.util
 import re
 from dataclasses import dataclass
@@ -10,13 +12,15 @@ from types import ModuleType
 
 import pytest
 
-from offloop import errors, events
+from offloop import cli, errors, events
 from offloop.events import Event
 from offloop.explaining import Explained
 from offloop.model import Reason, Strategy
 from offloop.options import BATCH_OPTIONS, RUN_OPTIONS, STREAM_OPTIONS
-from offloop.sensing.environment import VARIABLES
+from offloop.progress import ProgressEvent
+from offloop.sensing.environment import NO_SETTINGS, VARIABLES
 from offloop.settings import ParallelConfig
+from offloop.sinks import prometheus
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,6 +63,8 @@ def test_the_script_writes_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("reasons.md", [*Strategy, *Reason]),
         ("settings.md", [*ParallelConfig.__dataclass_fields__, *RUN_OPTIONS, *STREAM_OPTIONS, *BATCH_OPTIONS]),
         ("events.md", [name for kind in KINDS for name in kind.__dataclass_fields__ if name not in ("event", "level")]),
+        ("events.md", list(ProgressEvent.__dataclass_fields__)),
+        ("metrics.md", [metric.name for metric in prometheus.describe()]),
     ],
 )
 def test_a_page_has_a_row_for_every_name(page: str, names: list[str]) -> None:
@@ -94,6 +100,19 @@ def test_every_error_has_its_section(kind: type[Explained]) -> None:
     assert set(vars(sample) if sample else ()) <= {row[0].strip("`") for row in rows_of(section)}
 
 
+def test_every_command_has_its_section() -> None:
+    """Every command stands on its page with all that it takes, as `--help` has it."""
+    page = PAGES["command-line.md"]
+    assert re.findall(r"^## offloop (\w+)$", page, re.MULTILINE) == list(cli._COMMANDS)
+    for name, command in cli._COMMANDS.items():
+        parser = argparse.ArgumentParser(add_help=False)
+        importlib.import_module(command.module).add_arguments(parser)
+        section = page.partition(f"\n## offloop {name}\n")[2].partition("\n## ")[0]
+        told = " ".join(row[0] for row in rows_of(section))
+        assert [option for action in parser._actions for option in action.option_strings if option not in told] == []
+        assert "%(" not in section
+
+
 def test_docstrings_are_read_as_they_are_written() -> None:
     """Continued lines belong to their attribute, code stays code, and what follows the section is not read."""
 
@@ -124,5 +143,5 @@ def test_docstrings_are_read_as_they_are_written() -> None:
 def test_documents_name_what_exists(path: Path) -> None:
     """A page names no variable and no event that there isn't."""
     text = path.read_text(encoding="utf-8")
-    assert set(re.findall(r"\bOFFLOOP_[A-Z_]*[A-Z]\b", text)) <= VARIABLES.keys()
+    assert set(re.findall(r"\bOFFLOOP_[A-Z_]*[A-Z]\b", text)) <= VARIABLES.keys() | set(NO_SETTINGS)
     assert set(re.findall(r"`((?:parallel|worker|item)\.\w+)`", text)) <= {kind.event for kind in KINDS}

@@ -247,7 +247,7 @@ class ItemTimeout(OffloopError, TimeoutError):
     _cause = "probably an endless loop, a deadlock, or an item much larger than others"
     _fix = (
         "raise item_timeout_s (timeout_s of run), or split the item; "
-        "offloop.checkpoint() in its loops has it stop without the loss of its worker"
+        "offloop.checkpoint() in its loops lets it stop by itself, so that its worker is not lost"
     )
 
     def __init__(self, index: int, limit_s: float, age_s: float, function: str) -> None:
