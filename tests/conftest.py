@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 import re
+import sys
 from collections.abc import Iterator
 
 import hypothesis  # noqa: F401  since what it registers as it is imported must not be frozen by then
@@ -18,6 +19,8 @@ import uvloop
 
 import leftovers
 from offloop.sensing.host import _CI_VARIABLES
+
+sys.modules["tblib"] = None  # type: ignore[assignment]  # dask would have it change how all exceptions are pickled
 
 _BACKENDS = {"asyncio": "asyncio", "uvloop": ("asyncio", {"use_uvloop": True}), "trio": "trio"}
 _ON_UVLOOP = {"test_cancellation", "test_lifecycle", "test_drain", "test_concurrency"}

@@ -128,7 +128,7 @@ class UnpicklableResult(UnpicklableError):
     _fix = "return plain data, or use strategy=\"threads\""
 
 
-class PayloadTooLarge(OffloopError, MemoryError):
+class PayloadTooLarge(MemoryError, OffloopError):  # in this order, so that `__new__` is the base's own
     """Memory has no room for what should travel to a worker; nothing of it was sent.
 
     Args:

@@ -77,7 +77,7 @@ def named(name: str, value: object) -> str:
 
 def test_every_number_is_tried() -> None:
     """There is no setting and no option that takes a number and is not in the table."""
-    words = {"strategy", "local", "transport", "on_error", "combine", "label", "thread_safe", "ordered", "priority"}
+    words = {"strategy", "local", "transport", "on_error", "combine", "label", "thread_safe", "ordered", "priority", "progress"}
     others = {"worker_init", "worker_init_args", "min_speedup", "worker_nice"}
     assert {*BAD, *words, *others} == SETTINGS | RUN_OPTIONS | STREAM_OPTIONS | BATCH_OPTIONS
 
@@ -244,6 +244,9 @@ async def test_texts_are_never_evaluated(
     assert not list(tmp_path.iterdir())
 
 
+HARMLESS = {"re.compile", "platform.system", "platforms.system"}
+
+
 @pytest.mark.fault(80)
 def test_no_text_becomes_code() -> None:
     """Nothing in the package evaluates a text, runs a shell, or reads YAML or a pickle out of a file."""
@@ -255,4 +258,4 @@ def test_no_text_becomes_code() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in forbidden
     ]
-    assert [place for place in found if "re.compile" not in place] == []
+    assert [place for place in found if place.partition(" ")[2] not in HARMLESS] == []

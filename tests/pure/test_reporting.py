@@ -288,6 +288,7 @@ def test_runs_add_up_to_a_session() -> None:
         "pending": 0,
         "refused": 0,
         "start_failures": 2,
+        "shared_bytes": 0,
     }
     assert session.peak_in_flight == 2
 

@@ -31,8 +31,8 @@ class Outlook:
         samples.append((elapsed_s, n_done))
         before_s, before = samples[0]
         if n_done > before and elapsed_s > before_s:
-            return (n_done - before) / (elapsed_s - before_s)
-        return n_done / elapsed_s if n_done > 0 and elapsed_s > 0 else None
+            return (n_done - before) / (elapsed_s - before_s) or None
+        return (n_done / elapsed_s or None) if elapsed_s > 0 else None
 
 
 def eta_s(n_items: int | None, n_done: float, rate: float | None) -> float | None:
