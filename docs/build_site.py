@@ -118,9 +118,31 @@ def names_page() -> str:
     """Return the page of all that users import, which the site fills with signatures and docstrings."""
     exported = exports("")
     told = TOLD_ELSEWHERE.union(*NAMES.values())
-    groups = {**NAMES, "Errors and others": [name for name in exported if name not in told]}
-    parts = [f"## {title}\n" + "".join(f"\n::: offloop.{name}\n" for name in names) for title, names in groups.items()]
+    groups = {**NAMES, "Errors": [name for name in exported if name not in told]}
+    parts = [f"## {title}\n" + "".join(map(entry, names)) for title, names in groups.items()]
     return "\n".join(["# Names\n\nWhat `offloop` exports, with its docstrings; [API](api.md) says which to take.\n", *parts])
+
+
+def entry(name: str) -> str:
+    """Return what the page has of a name; what stands for a method of a session has no docstring that the site could find."""
+    module = ast.parse((ROOT / "src" / "offloop" / "sync.py").read_text(encoding="utf-8")).body
+    (session,) = (node for node in module if isinstance(node, ast.ClassDef))
+    if method := stand_ins(module).get(name):
+        told = f"Does what [`{method}`](#offloop.{method}) does, on the process-wide session, and blocks."
+        return f"\n### `{name}` {{#offloop.{name}}}\n\n{told}\n"
+    filled = f"\n::: offloop.{name}\n"
+    if name == session.name:
+        methods = (f"[`{own}`](#offloop.{method})" for own, method in stand_ins(session.body).items())
+        return f"{filled}\nMethods that block, and do what their namesakes do: {', '.join(methods)}.\n"
+    if name in NAMES["With the process-wide session"]:  # its signature is that of the method that its docstring names
+        return f"{filled}    options:\n      show_signature: false\n"
+    return filled
+
+
+def stand_ins(body: list[ast.stmt]) -> dict[str, str]:
+    """Return the names of what blocks in place of a method of a session, each with that method."""
+    made = [(node.target, node.value) for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call)]
+    return {ast.unparse(target): ast.unparse(value.args[0]) for target, value in made}
 
 
 def edges_page() -> str:

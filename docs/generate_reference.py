@@ -77,7 +77,7 @@ CALLS = {
     "`run_branches`": BRANCH_OPTIONS,
 }
 NAMED_APART = {"timeout_s": "item_timeout_s"}  # an option whose field in CallOptions has the name that others know it by
-DEFAULTS_APART = {"priority": '`"interactive"` of `run`, else `"batch"`'}
+DEFAULTS_APART = {"combine": '`"concat"`', "priority": '`"interactive"` of `run`, else `"batch"`'}
 NOTE = "<!-- Written by docs/generate_reference.py from the docstrings: change those. -->"
 
 
@@ -183,14 +183,15 @@ the local thread and a [`parallel.fallback`](events.md) says so.
 ## Read besides
 
 - `LOKY_MAX_CPU_COUNT`: no more usable cores than this.
-- `OFFLOOP_ASCII`, `NO_COLOR`, `TERM`: what the [command line](command-line.md) prints on.
+- `OFFLOOP_ASCII`, `NO_COLOR`, `TERM`: what the [command line](command-line.md) and [progress](../how-to/progress.md) are written for.
+- `WEB_CONCURRENCY`: among so many processes of a [web service](../how-to/deploy.md#how-many) the cores are divided.
 - {ci}:
   the process runs under CI, unless the value is empty or means no. Where `CI` is set, it alone decides.
 
 ## Set in worker processes
 
-To usable cores ÷ workers, so that libraries with threads of their own don't take more cores than there are; in this
-process they stay as they are.
+To usable cores ÷ workers, so that libraries with threads of their own don't take more cores than there are; what you have
+set to less holds. In this process they stay as they are. More: [nesting](../explanation/nesting.md#libraries-inside-of-items).
 
 {inner}
 """
@@ -450,7 +451,8 @@ default's value counts as not given, so the environment may still replace it; a 
 
 Keywords of `run`, `run_parallel`, `stream`, `run_batches` and `run_branches`, alike for the methods of a session and the
 functions of the module, among which there is no `stream`. An item of `run_branches` is one call. Those that block, `run_sync` and
-the others and the methods of a `SyncSession`, have the same.
+the others and the methods of a `SyncSession`, have the same. `run` has one more, `answer`: who [answers what fn
+asks](../how-to/ask-the-caller.md).
 
 {of_call}
 """

@@ -2,8 +2,9 @@
 
 First, in the order of the page, what stands for itself: a block with a title is a file, beside everything that comes after it, and
 a program, or tests if it is called so; one that starts an event loop, or asks for ``__main__``, is a program; ``sh`` is what a
-terminal would be given, as are the lines of a ``console`` after ``$``. Then the other blocks of Python, the fragments: one after the other within an event loop, with the names
-``anyio``, ``offloop`` and ``session`` and those of the fragments before.
+terminal would be given, as are the lines of a ``console`` after ``$``. Lines that begin with ``pip install`` are left out as a whole:
+a fresh environment is for CI's own script. Then the other blocks of Python, the fragments: one after the other within an event
+loop, with the names ``anyio``, ``offloop`` and ``session`` and those of the fragments before.
 
 What a fragment needs and its reader doesn't stands before or after it as a comment, which is a block that nobody sees
 (``<!-- python``, code, ``-->``). What cannot run has a comment before it that says why: ``<!-- not run: it needs a GPU -->``.

@@ -93,6 +93,7 @@ LAZY = {
     "traceback",
 }
 LAZY_OF_OURS = {
+    *(("cli.doctor.command", "cli.doctor.examining"), ("cli.explain", "cli.measuring"), ("bench.command", "bench.benching")),  # for light --help
     ("pool.worker", "worker.serve"),  # the worker's side, which this process only names
     ("testing.plugin", "testing.session"),  # pytest loads the plugin at every start, whoever uses it
 }

@@ -20,7 +20,8 @@ DOCS = ROOT / "docs"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 BLOCKS = {path: list(pages.blocks_of(path.read_text(encoding="utf-8"))) for path in DOCUMENTS}
 LANGUAGES = {"python", "sh", "console", "text", "yaml", "nginx", "toml", "json"}  # the first three are executed
-MAX_NOT_RUN = 12  # blocks; each of them costs the others some of what this test is worth
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+MAX_NOT_RUN = 10  # blocks; each of them costs the others some of what this test is worth
 
 
 def name_of(path: Path) -> str:
@@ -95,8 +96,12 @@ missing
 
 
 def test_every_block_is_known() -> None:
-    """A block is in a language that is executed, or in one that can't be."""
+    """A block is in a language that is executed, or in one that can't be; none is written so that it is overlooked."""
     assert {block.language for blocks in BLOCKS.values() for block in blocks} <= LANGUAGES
+    for path, blocks in BLOCKS.items():
+        text = path.read_text(encoding="utf-8")
+        fences, hidden = (len(re.findall(begin, text, re.MULTILINE)) for begin in (r"^\s*(?:```|~~~)", "^<!-- python"))
+        assert fences / 2 + hidden == len(blocks), name_of(path)
 
 
 def test_few_blocks_are_left_out() -> None:
@@ -106,6 +111,11 @@ def test_few_blocks_are_left_out() -> None:
     assert [why for why in reasons if len(why) < 10] == []
     spelt = sum(prose_of(path).count("<!-- not run:") for path in DOCUMENTS)
     assert spelt == len(reasons), "a mark stands right before its block, or it has no effect"
+
+
+def test_the_site_begins_as_readme_does() -> None:
+    """The start page has README's first program, so that one of them need not run."""
+    assert BLOCKS[DOCS / "index.md"][0].code == BLOCKS[ROOT / "README.md"][0].code
 
 
 def links_of(path: Path) -> list[tuple[str, str]]:
@@ -143,7 +153,12 @@ def anchors_of(path: Path) -> set[str]:
     """Return the names under which the headings of a page can be linked to."""
     text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     headings = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE))
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return set(map(anchor_of, headings))
+
+
+def anchor_of(heading: str) -> str:
+    """Return the name under which a heading can be linked to."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
 def test_every_page_is_in_the_navigation(tmp_path: Path) -> None:
@@ -195,3 +210,13 @@ def test_the_architecture_page_has_every_room() -> None:
     """The page's table of floors is that of the tests: each room stands on its floor."""
     rows = re.findall(r"^\| (\d) \| ([^:|]+)", (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert {name.strip(): int(floor) for floor, name in rows} == {name: room.floor for name, room in ROOMS.items()}
+
+
+def test_the_performance_page_begins_with_its_own_figures() -> None:
+    """Each figure of the table at the top stands in the section that its row leads to."""
+    page = (DOCS / "explanation" / "performance.md").read_text(encoding="utf-8").partition("## ")[2]
+    index, *sections = re.split("^## ", page, flags=re.MULTILINE)
+    told = {anchor_of(text.partition("\n")[0]): NUMBER.findall(text) for text in sections}
+    rows = re.findall(r"^\| \[.+\]\(#(.+?)\) \| (.+) \| .* \|$", index, re.MULTILINE)
+    assert len(rows) > 20
+    assert [figures for anchor, figures in rows if not set(NUMBER.findall(figures)) <= set(told[anchor])] == []
