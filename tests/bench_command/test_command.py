@@ -124,13 +124,15 @@ def test_a_function_that_raises_is_told_with_its_traceback(capsys: pytest.Captur
         (("bench_command.targets:square",), "needs items"),
         (("--items", "bench_command.targets:NUMBERS"), "no function"),
         (("bench_command.targets:square", "--items", "bench_command.targets:NOTHING"), "has no items"),
-        (("bench_command.targets:waits", "--items", "bench_command.targets:NUMBERS", "--budget-s", "1"), "is async"),
+        (("bench_command.targets:waits", "--items", "bench_command.targets:NUMBERS", "--budget-s", "1"), "makes a coroutine"),
         (("bench_command.targets:hangs", "--items", "bench_command.targets:NUMBERS", "--budget-s", "0.2"), "than there is time for"),
         (("--only", "loops"), "'loops' is none of loop, zlib, tiny, array, tail"),
         (("--strategies", "process"), "'process' is none of auto, serial, threads, processes"),
         (("--workers", "0"), "'0' is no whole number from 1 on"),
         (("--budget-s", "-1"), "'-1' is no time above 0 s"),
         (("--json", "nowhere/bench.json"), "there is no folder nowhere"),
+        (("--html", "."), ". can't be written"),
+        (("--strategies", "serial", "--png", __file__), "is no folder that can be written to"),
     ],
 )
 def test_arguments_that_cannot_work(arguments: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +143,6 @@ def test_arguments_that_cannot_work(arguments: tuple[str, ...], expected: str, c
 
 def test_pictures_need_matplotlib(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without matplotlib ``--png`` is refused before anything is measured, with what to install."""
-    monkeypatch.setattr("offloop.bench.command.find_spec", lambda name: None)
+    monkeypatch.setattr("offloop.bench.benching.find_spec", lambda name: None)
     assert main(["bench", "--png", "plots"]) == 2
     assert "pip install 'offloop[plots]'" in capsys.readouterr().err

@@ -24,14 +24,13 @@ from offloop.cli.doctor import (
     Finding,
     Setting,
     Verdict,
-    command,
     examine,
     leftovers,
     packages,
     storage,
     workers,
 )
-from offloop.cli.doctor.examining import CHECKS, Check
+from offloop.cli.doctor.examining import CHECKS, Check, come_to_an_end
 from offloop.cli.doctor.machine import cores, memory
 from offloop.cli.doctor.pools import other_pools, parallelism, web_workers
 from offloop.cli.doctor.screens import redacted
@@ -84,10 +83,11 @@ def test_the_limit_of_memory_is_named() -> None:
 
 def test_wrong_variables_are_named_and_right_ones_hold() -> None:
     """A variable that can't work is an error, one that doesn't exist is to look at, and neither hides what is right."""
-    environ = {"OFFLOOP_WORKERS": "many", "OFFLOOP_GRACE": "1", "OFFLOOP_RETRIES": "3", "OFFLOOP_ASCII": "1"}
+    environ = {"OFFLOOP_WORKERS": "many", "OFFLOOP_GRACE": "1", "OFFLOOP_RETRIES": "3", "OFFLOOP_ASCII": "1", "OFFLOOP_TOKEN": "x"}
     subject = subject_of(system=MadeSystem(environ=environ))
     assert [(finding.verdict, finding.cause, finding.fix) for finding in settings(subject)] == [
         ("warning", "OFFLOOP_GRACE is no setting of offloop, so it does nothing", "unset OFFLOOP_GRACE; did you mean OFFLOOP_GRACE_S?"),
+        ("warning", "OFFLOOP_TOKEN is no setting of offloop, so it does nothing", "unset OFFLOOP_TOKEN"),
         ("error", "OFFLOOP_WORKERS=many can't work, so no session opens", "write a whole number."),
     ]
     by_name = {setting.name: setting for setting in subject.settings}
@@ -158,6 +158,9 @@ def test_shared_memory_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         raise PermissionError(1, "Operation not permitted")
 
     assert found(storage.shared_memory)[0][0] == "ok"
+    with monkeypatch.context() as full:
+        full.setattr(storage, "_free_bytes", lambda folder: 4096)
+        assert cause(storage.shared_memory) == "memfd works, /dev/shm can't be used (4.1 kB free)"
     monkeypatch.setattr(os, "memfd_create", refused)
     ((verdict, told, fix),) = found(storage.shared_memory)
     assert verdict == "warning"
@@ -188,14 +191,14 @@ def test_names_and_folders_of_the_dead_are_found(quiet_places: Path) -> None:
     dead = dead_pid()
     for name in (f"sem.loky-{dead}-a", f"sem.loky-{dead}-b", f"sem.loky-{os.getpid()}-c", "joblib_memmapping_folder_x"):
         (quiet_places / name).touch()
-    for name in ("offloop-left", "offloop-held", "other"):
+    for name in ("offloop-left; ls", "offloop-held", "other"):
         (quiet_places / name).mkdir()
         (quiet_places / name / ".offloop-lock").touch()
     with (quiet_places / "offloop-held" / ".offloop-lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert found(leftovers.leftovers) == [
             ("warning", f"2 names of dead processes in {quiet_places}", f"rm -rf {quiet_places}/sem.loky-{dead}[-_]*"),
-            ("warning", "1 folder of dead sessions", f"rm -rf {quiet_places}/offloop-left"),
+            ("warning", "1 folder of dead sessions", f"rm -rf '{quiet_places}/offloop-left; ls'"),
         ]
 
 
@@ -239,6 +242,7 @@ def test_slow_workers_are_told_with_what_to_do() -> None:
     ]
     assert [finding.verdict for finding in findings_of(Times([2.0], [0.01], [1.0]))] == ["warning"] * 3
     assert [finding.verdict for finding in findings_of(Times())] == ["error"]
+    assert [finding.verdict for finding in findings_of(Times(), is_busy=True)] == ["warning"]
 
 
 def test_workers_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +299,9 @@ def test_no_check_stops_another() -> None:
         yield Finding(check="last", verdict=Verdict.OK, cause="well")
 
     examination = examine(checks=[Check("hanging", hangs, 0.01), Check("raising", raises, 30), Check("last", works, 30)])
+    assert not come_to_an_end(0.0)
     release.set()
+    assert come_to_an_end(60)
     assert [(finding.check, finding.verdict, finding.cause) for finding in examination.findings] == [
         ("hanging", "warning", "could not be checked within 0.01 s"),
         ("raising", "warning", "could not be checked: ValueError: no luck"),
@@ -307,6 +313,7 @@ def test_no_check_stops_another() -> None:
 def test_a_real_examination_inside_an_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a running app, in a thread beside its loop, all checks come to an end and real workers are timed."""
     monkeypatch.setattr(workers, "LIMIT_S", 60)
+    monkeypatch.setattr("offloop.cli.doctor.examining.MOST_S", 60)
     checks = [check._replace(limit_s=60) for check in CHECKS]
 
     async def app() -> Examination:
@@ -336,14 +343,15 @@ def test_only_errors_make_the_status_1(
     """What is merely to look at is no failure."""
     finding = Finding(check="cores", verdict=verdict, cause="so")
     examination = Examination(version="1", findings=(finding,), settings=(), wall_s=0.1)
-    monkeypatch.setattr(command, "examine", lambda: examination)
+    monkeypatch.setattr("offloop.cli.doctor.examining.examine", lambda: examination)
     assert main(["doctor"]) == status
     assert "cores" in capsys.readouterr().out
 
 
 def test_a_report_names_neither_users_nor_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Home folders, the user's name and the host's are taken out of a report."""
+    """Home folders, a temporary folder of one's own, the user's name and the host's are taken out of a report."""
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/secret/tmp")
     monkeypatch.setenv("LOGNAME", "ada")
     monkeypatch.setattr("socket.gethostname", lambda: "box-7")
-    text = redacted("ada@box-7: /home/ada/x.py /Users/bob/y adagio boxes")
-    assert text == "USER@HOST: ~/x.py ~/y adagio boxes"
+    text = redacted("ada@box-7: /home/ada/x.py /Users/bob/y adagio boxes /secret/tmp/offloop-1")
+    assert text == "USER@HOST: ~/x.py ~/y adagio boxes $TMPDIR/offloop-1"

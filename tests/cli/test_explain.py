@@ -15,6 +15,7 @@ from scripts import run
 
 MODULE = """
 import time
+print("imported")
 items = list(range(200))
 def nap(x):
     time.sleep(0.005)
@@ -82,7 +83,7 @@ def test_all_items_run_if_asked_for() -> None:
 def test_a_real_command(module: Path) -> None:
     """A command in a user's folder measures a function there, and its numbers come out as JSON."""
     done = run(None, "-m", "offloop", "explain", "explainable:nap", "--items", "explainable:items", "--json", cwd=module)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "imported\n")
     content = json.loads(done.stdout)
     assert content["decision"]["fn"] == "explainable.nap"
     assert content["decision"]["n_items"] == 200
@@ -96,14 +97,14 @@ def test_an_error_of_the_function_has_its_traceback(module: Path, capsys: pytest
     lines = capsys.readouterr().err.splitlines()
     assert "explainable.py" in lines[1]
     assert [line for line in lines if line.startswith("  File") and "explainable.py" not in line] == []
-    assert lines[-3:] == ["ValueError: no 0", lines[-2], "offloop: explainable:failing failed"]
+    assert lines[-3:] == ["ValueError: no 0", lines[-2], "offloop: calling explainable:failing failed"]
     assert "raised by items[0]" in lines[-2]
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["explainable:later"], "explainable:later is async"),
+        (["explainable:later"], "calling explainable:later makes a coroutine"),
         (["explainable:nap", "--workers", "0"], "workers=0 can't work"),
         (["explainable:nap", "--item-cost-s", "-1"], "item_cost_s=-1.0 can't work"),
         (["explainable:map"], "explainable has no 'map'\n  fix: write explainable:nap"),

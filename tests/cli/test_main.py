@@ -10,14 +10,14 @@ import pytest
 
 import offloop
 from offloop.cli import main
-from offloop.cli.doctor import command
 from scripts import run
 from test_architecture import HEAVY
 
 
 def test_help_is_light() -> None:
-    """The help names every command and imports none of offloop's dependencies, so that it is there at once."""
-    code = f"import sys; sys.argv = ['offloop', '--help']; from offloop.cli import main; main(); print([m for m in {HEAVY} if m in sys.modules])"
+    """Help, of all commands and of each, imports none of offloop's dependencies, so that it is there at once."""
+    calls = "main(['--help']); main(['doctor', '--help']); main(['explain', '--help']); main(['bench', '--help'])"
+    code = f"import sys; from offloop.cli import main; {calls}; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     lines = done.stdout.splitlines()
     assert lines[-1] == "[]"
@@ -44,13 +44,32 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert f"usage: offloop {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (BrokenPipeError, 1)])
-def test_what_ends_a_command_has_a_status(error: type[BaseException], status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C, and a reader that goes away, end a command with a status and no traceback."""
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (BrokenPipeError, 1), (OSError("full"), 1), (ImportError("anyio"), 1)])
+def test_what_ends_a_command_has_a_status(
+    error: type[BaseException] | BaseException, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C, a reader that goes away, a full disk and a broken installation end a command with a status and no traceback."""
 
     def ended() -> None:
         raise error
 
-    monkeypatch.setattr(command, "examine", ended)
+    monkeypatch.setattr("offloop.cli.doctor.examining.examine", ended)
     monkeypatch.setattr("offloop.cli._forget_output", lambda: None)
     assert main(["doctor"]) == status
+
+
+def test_ctrl_c_while_a_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends a command without a traceback before it has begun, too."""
+
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("offloop.cli.import_module", interrupted)
+    assert main(["doctor"]) == 130
+
+
+def test_closed_output_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command whose output was closed before it began does what it does."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["--version"]) == 0
+    sys.stdout.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -174,8 +175,10 @@ def test_what_would_change_a_decision_is_told() -> None:
     """Serial work is told from which count on it would not be; a rule of the host sends to the doctor."""
     small = Decision(strategy=Strategy.SERIAL, reason=Reason.TOO_SMALL, workers=1, fn="app.f", n_items=1)
     under_ci = Decision(strategy=Strategy.SERIAL, reason=Reason.CI, workers=1, fn="app.f", n_items=1)
-    text = shown(explain.show, Explanation(decision=small, n_measured=3, measured_s=0.01, leaves_serial_at=4800))
+    cold = replace(small, forgone_s=0.2)
+    text = shown(explain.show, Explanation(decision=cold, n_measured=3, measured_s=0.01, leaves_serial_at=4800))
     assert text.startswith("app.f: 1 item → serial (too_small)\n")
+    assert "warm: once workers are up, about 200 ms less" in text
     assert "parallel: from about 4,800 items like the first on\n" in text
     assert "for no count of items" in shown(explain.show, Explanation(decision=small, n_measured=3, measured_s=0.01))
     assert shown(explain.show, Explanation(decision=under_ci, n_measured=0, measured_s=0.0)).endswith(

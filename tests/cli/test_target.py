@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from offloop.cli.target import items_of, load
-from offloop.cli.usage import UsageError, UserCodeError
+from offloop.cli.usage import UsageError, UserCodeError, print_failure
 
 MODULE = """
 import types
@@ -106,3 +106,15 @@ def test_errors_of_the_users_code_are_told_from_wrong_names(name: str, kind: typ
     with pytest.raises(UserCodeError) as raised:
         items_of(name)
     assert (str(raised.value), type(raised.value.__cause__)) == (where, kind)
+
+
+@pytest.mark.parametrize("text", ["import no_such_package", "def fn(:"])
+def test_what_fails_at_import_is_told_by_the_users_own_lines(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of a module is shown with its line, and without the machinery that imports it."""
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(UserCodeError) as raised:
+        load("broken:fn", "wanted:items")
+    print_failure(raised.value)
+    told = capsys.readouterr().err
+    assert "broken.py" in told
+    assert "importlib" not in told

@@ -86,3 +86,12 @@ def test_rich_draws_tables_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     Terminal(screen, {"NO_COLOR": "1"}).table(("name", "value"), [("a", "[red]1")])
     assert "───" in screen.text
     assert "[red]1" in screen.text
+
+
+def test_no_cell_is_cut_where_the_terminal_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal that has no room for a table, its lines are too long rather than cut."""
+    monkeypatch.undo()
+    monkeypatch.setenv("COLUMNS", "30")
+    screen = Screen()
+    Terminal(screen, {"NO_COLOR": "1"}).table(("name", "value", "more"), [("n" * 14, "v" * 14, "m" * 14)])
+    assert all(cell * 14 in screen.text for cell in "nvm")

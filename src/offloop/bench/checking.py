@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import os
 import pickle
 import sys
@@ -16,6 +17,8 @@ from .plan import PARALLEL, Variant
 from .witness import Seen
 
 PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
+ROUNDING = 2.0**-26  # of a float: half its digits, as Julia's isapprox has it, since BLAS with fewer threads sums in another order
+NOTHING = 1e-12  # what is left of a float where larger ones cancel out; a guess
 CHUNKS_IN_FLIGHT = 2  # per worker, as the explanation of chunks has it
 
 
@@ -131,8 +134,8 @@ def _torn_chunks(variant: Variant, seen: Sequence[Seen]) -> Iterator[str]:
 def same(left: Any, right: Any) -> bool | None:
     """Whether two results are equal; None where that can't be told.
 
-    NaN equals NaN here, and an array one of the same values. What has no equality of its own is equal if it pickles alike,
-    and can't be compared if it doesn't.
+    Floats are equal up to rounding, in arrays too, and NaN equals NaN here. What has no equality of its own is equal if it
+    pickles alike, and can't be compared if it doesn't.
     """
     if left is right:
         return True
@@ -163,10 +166,17 @@ def _all_same(pairs: Any) -> bool | None:
 
 def _equal(left: Any, right: Any) -> bool | None:
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(left, numpy.ndarray):
+    if numpy is not None and isinstance(left, numpy.ndarray | numpy.inexact):
         if left.dtype != right.dtype or left.shape != right.shape:
             return False
-        return bool(numpy.array_equal(left, right, equal_nan=left.dtype.kind in "fc"))
+        if left.dtype.kind not in "fc":
+            return bool(numpy.array_equal(left, right))
+        rounding = float(numpy.finfo(left.dtype).eps) ** 0.5
+        largest = float(numpy.abs(left[numpy.isfinite(left)]).max(initial=0.0))
+        return bool(numpy.allclose(left, right, rtol=rounding, atol=max(NOTHING, rounding * largest), equal_nan=True))
+    if isinstance(left, float | complex):
+        both_nan = left != left and right != right
+        return left == right or both_nan or cmath.isclose(left, right, rel_tol=ROUNDING, abs_tol=NOTHING)
     if callable(getattr(left, "equals", None)):  # frames, series and Arrow tables
         return bool(left.equals(right))
     kind: Any = type(left)

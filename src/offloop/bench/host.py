@@ -9,6 +9,7 @@ from enum import Enum
 from importlib import metadata
 from typing import Any
 
+from .. import ParallelSession
 from ..cli.doctor.subject import Subject
 
 _LIBRARIES = ("offloop", "anyio", "cloudpickle", "loky", "numpy", "structlog")
@@ -33,11 +34,11 @@ def describe_host(subject: Subject) -> dict[str, Any]:
     }
 
 
-def describe_settings(subject: Subject) -> dict[str, dict[str, Any]]:
+def describe_settings(session: ParallelSession) -> dict[str, dict[str, Any]]:
     """Return the settings of a session with their sources, in values that JSON has; of code the name of its type."""
     return {
-        name: {"value": _plain(getattr(subject.config, name)), "source": source.value}
-        for name, source in subject.sources.items()
+        name: {"value": _plain(getattr(session.config, name)), "source": source.value}
+        for name, source in session.sources.items()
         if name != "worker_init_args"
     }
 

@@ -190,7 +190,7 @@ class Findings:
         told = f"{best.variant.where} is {gain.median:.2f}× as fast as serial at {counted(largest, 'item')}"
         if gain.least <= 1:
             return f"{told}, though not in every round"
-        return told if beginning is None else f"serial wins below about {rounded(beginning):,} items; {told}"
+        return told if beginning is None else f"serial wins below about {counted(rounded(beginning), 'item')}; {told}"
 
 
 @dataclass(frozen=True, kw_only=True)

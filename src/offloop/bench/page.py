@@ -83,11 +83,12 @@ def _section(findings: Findings) -> Iterable[str]:
         yield f'<div class="charts">{drawn}</div>'
     rows = ordered(findings)
     told = remarks(rows)
-    yield "<details><summary>All figures</summary>"
+    is_bad = any(row.error or row.complaints for row in rows)
+    yield f"<details{' open' if is_bad else ''}><summary>All figures</summary>"
     yield _table(HEADERS, [cells(findings, row, told) for row in rows])
-    yield "</details>"
     for number, remark in enumerate(told, 1):
-        yield _paragraph(f"{number}: {remark}", "bad")
+        yield _paragraph(f"{number}: {remark}", "bad" if is_bad else "faint")
+    yield "</details>"
 
 
 def _settings(report: Report) -> Iterable[str]:

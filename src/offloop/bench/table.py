@@ -8,6 +8,7 @@ from ..cli.amounts import counted
 from ..cli.terminal import Style, Terminal
 from ..model import readable
 from .outcomes import Findings, Regret, Row, Spread, mean_regret
+from .plan import LEAST_ROUNDS
 
 HEADERS = ("items", "where", "chunk", "median", "range", "× serial", "")
 RIGHT = (0, 2, 3, 4, 5)
@@ -112,6 +113,8 @@ def told_regret(regret: Regret) -> str:
 def left_out(findings: Findings) -> list[str]:
     """Return what was not measured, in sentences, and how often the rest was."""
     rounds = f"{counted(findings.rounds, 'round')} in {readable(findings.wall_s)}"
+    if findings.rounds < LEAST_ROUNDS:
+        rounds += ", too few to rely on"
     if not findings.left_out:
         return [rounds]
     n_all = len(findings.left_out) + len(findings.rows)

@@ -10,13 +10,17 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from .. import __version__
+from ..errors import OffloopError
 from .usage import UsageError, UserCodeError, print_failure
 
 __all__ = ("main",)
 
 
 class _Command(NamedTuple):
-    """A command: the module with its ``add_arguments(parser)`` and ``execute(args) -> int``, imported if it is called."""
+    """A command: the module with its ``add_arguments(parser)`` and ``execute(args) -> int``, imported if it is called.
+
+    What it takes to execute is imported by ``execute``, so that ``--help`` is there at once.
+    """
 
     module: str
     summary: str
@@ -37,14 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 where all is well, 1 where what the command looked at isn't, or the user's code raised, 2 where the arguments
-        can't work.
+        can't work, 130 after Ctrl-C.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    name = next((word for word in arguments if not word.startswith("-")), None)
-    command = import_module(_COMMANDS[name].module) if name in _COMMANDS else None
     try:
-        args = _parser(name, command).parse_args(arguments)
-        status = int(command.execute(args)) if command is not None else 0
+        _complete_streams()
+        status = _execute(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return status
     except UsageError as error:
@@ -53,13 +54,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserCodeError as error:
         print_failure(error)
         return 1
+    except OffloopError as error:
+        print(f"offloop: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:  # of what offloop needs; of the user's code it is wrapped
+        print(f"offloop: {error}\n  fix: pip install --force-reinstall offloop", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130  # as a shell has it for what SIGINT has ended
     except BrokenPipeError:  # whoever read the output has gone, as head does
         _forget_output()
         return 1
+    except OSError as error:  # of the output, or of a file that was to be written; what the user's code raises is wrapped
+        print(f"offloop: {error}", file=sys.stderr)
+        _forget_output()
+        return 1
     except SystemExit as ending:  # by argparse, which has said why
         return ending.code if isinstance(ending.code, int) else int(bool(ending.code))
+
+
+def _execute(arguments: list[str]) -> int:
+    name = next((word for word in arguments if not word.startswith("-")), None)
+    command = import_module(_COMMANDS[name].module) if name in _COMMANDS else None
+    args = _parser(name, command).parse_args(arguments)
+    return int(command.execute(args)) if command is not None else 0
 
 
 def _parser(name: str | None, command: Any) -> argparse.ArgumentParser:
@@ -76,6 +94,13 @@ def _parser(name: str | None, command: Any) -> argparse.ArgumentParser:
         if each == name:
             command.add_arguments(added)
     return parser
+
+
+def _complete_streams() -> None:
+    """Let what is printed go nowhere where a stream was closed before Python began."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # to the end of the process
 
 
 def _forget_output() -> None:

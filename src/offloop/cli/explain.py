@@ -8,16 +8,15 @@ import re
 import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import Decision, Reason, Strategy
-from ..errors import AsyncFunctionError, OffloopError, SettingError
-from ..model import readable
+from ..model import Decision, Reason, Strategy, readable
 from .amounts import counted, sized
-from .measuring import MOST_ITEMS, Explanation, explained
-from .target import load
+from .target import MOST_ITEMS, load, user_code
 from .terminal import Style, Terminal
-from .usage import UsageError, UserCodeError
+
+if TYPE_CHECKING:
+    from .measuring import Explanation
 
 _OPTIONS = ("strategy", "workers", "chunk_size", "seed", "item_cost_s", "thread_safe")
 _SHOWN = (
@@ -47,20 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Measure, decide and print the decision with its numbers."""
-    fn, items = load(args.function, args.items)
+    from .measuring import explained
+
     options = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
-    try:
-        with redirect_stdout(sys.stderr) if args.json else nullcontext():  # what fn prints is no JSON
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():  # what the user's code prints is no JSON
+        fn, items = load(args.function, args.items)
+        with user_code(f"calling {args.function}"):
             explanation = explained(fn, items, options, is_run=args.run)
-    except SettingError as error:
-        raise UsageError(f"{error.setting}={error.value} can't work", error.advice) from None
-    except AsyncFunctionError:
-        raise UsageError(f"{args.function} is async", "name the plain function that does the CPU-bound part") from None
-    except OffloopError as error:
-        print(f"offloop: {error}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        raise UserCodeError(args.function) from error
     if args.json:
         print(as_json(explanation))
     else:
@@ -111,6 +103,8 @@ def _remarks(explanation: Explanation) -> list[str]:
     decision, remarks = explanation.decision, []
     if explanation.n_measured:
         remarks.append(f"measured: {counted(explanation.n_measured, 'call')}, which took {readable(explanation.measured_s)}")
+    if decision.forgone_s:
+        remarks.append(f"warm: once workers are up, about {readable(decision.forgone_s)} less, as in a service after its first calls")
     if explanation.leaves_serial_at is not None:
         remarks.append(f"parallel: from about {explanation.leaves_serial_at:,} items like the first on")
     elif decision.reason is Reason.TOO_SMALL:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import anyio
 
 from .. import Decision, ParallelSession, Reason, Strategy
+from .target import MOST_ITEMS
 
 _ENOUGH_S = 0.010  # what the library itself measures for
 _LONG_S = 0.5  # an item that takes longer is not run again to see what of that was an import; a guess
-MOST_ITEMS = 1_000_000  # beyond that many nobody asks from which count on it would pay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

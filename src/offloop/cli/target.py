@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import faulthandler
 import os
 import sys
 from collections.abc import AsyncIterable, Callable, Iterator
@@ -12,9 +13,10 @@ from inspect import isawaitable, signature
 from itertools import islice
 from typing import Any
 
+from ..errors import AsyncFunctionError, OffloopError, SettingError
 from .usage import UsageError, UserCodeError
 
-MOST_ITEMS = 1_000_000  # a source of more than these is taken for one that has no end
+MOST_ITEMS = 1_000_000  # a source of more than these is taken for one that has no end; nobody waits for so many
 
 
 def load(function: str, items: str) -> tuple[Callable[..., Any], list[Any]]:
@@ -26,6 +28,8 @@ def load(function: str, items: str) -> tuple[Callable[..., Any], list[Any]]:
         UsageError: A name is wrong, or is that of something else.
         UserCodeError: The user's code raised as it was imported, or as it made the items.
     """
+    if not faulthandler.is_enabled():
+        faulthandler.enable(all_threads=False)  # a crash would end the command without a word
     fn = named(function)
     if not callable(fn):
         raise UsageError(f"{function} is {_kind(fn)}, and no function", "name a function of one item, as in mymodule:fn")
@@ -90,11 +94,16 @@ def user_code(where: str) -> Iterator[None]:
 
     Raises:
         UserCodeError: It raised.
-        UsageError: It would have ended the program.
+        UsageError: It would have ended the program, is async, or was to be called with options that can't work.
+        OffloopError: A call of it ended so.
     """
     try:
         yield
-    except (UsageError, UserCodeError):
+    except SettingError as error:
+        raise UsageError(f"{error.setting}={error.value} can't work", error.advice) from None
+    except AsyncFunctionError:
+        raise UsageError(f"{where} makes a coroutine", "name the plain function that does the CPU-bound part") from None
+    except (UsageError, UserCodeError, OffloopError):
         raise
     except SystemExit:
         raise UsageError(f"{where} ends the program", 'put what a script does below if __name__ == "__main__":') from None

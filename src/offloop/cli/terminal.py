@@ -109,14 +109,15 @@ class Terminal:
             right: Numbers of the columns that are aligned to the right.
             indent: Columns before it.
         """
-        rich = _rich() if self.is_terminal and not self.is_ascii else None
-        if rich is not None:
-            self._rich_table(rich, headers, rows, right, indent)
-            return
         cells = [[self.shown(cell) for cell in row] for row in ([headers] if any(headers) else []) + list(map(list, rows))]
         if not cells:
             return
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        has_room = indent + sum(width + 3 for width in widths[:-1]) + min(20, widths[-1]) <= self.width  # rich would cut cells
+        rich = _rich() if self.is_terminal and not self.is_ascii and has_room else None
+        if rich is not None:
+            self._rich_table(rich, headers, rows, right, indent)
+            return
         for number, row in enumerate(cells):
             *first, last = (
                 cell.rjust(width) if column in right else cell.ljust(width)
@@ -153,5 +154,5 @@ def _rich() -> _Rich | None:
     """Return rich, which draws tables for whoever looks at a terminal, where it is installed."""
     try:
         return _Rich(*(import_module(f"rich.{name}") for name in _Rich._fields))
-    except ImportError:  # also where a folder has that name
+    except Exception:  # it is missing, broken, or a folder of that name
         return None

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-_RUNNERS = ("asyncio", "anyio")
+_RUNNERS = ("asyncio", "anyio", "importlib")
 _OURS = str(Path(__file__).parent.parent)
 
 
@@ -44,7 +44,8 @@ def print_failure(failure: UserCodeError) -> None:
         trace = error.__traceback__
         while trace is not None and _is_foreign(trace.tb_frame.f_code.co_filename):
             trace = trace.tb_next
-        is_theirs = trace is not None or getattr(error, "__notes__", None)  # notes tell of items; else the fault may be ours
+        # Notes tell of items, a syntax error of its file; else the fault may be ours.
+        is_theirs = trace is not None or getattr(error, "__notes__", None) or isinstance(error, SyntaxError)
         traceback.print_exception(error.with_traceback(trace) if is_theirs else error)
     print(f"offloop: {failure} failed", file=sys.stderr)
 

@@ -12,6 +12,10 @@ from . import leftovers, machine, packages, pools, storage, threads, workers
 from .findings import Examination, Finding, Verdict
 from .subject import Subject, settings, subject_of
 
+MOST_S = 5.0  # for all checks together
+_THREAD = "offloop-doctor-"
+LEAST_S = 0.1  # for each of them, though others have used up the time
+
 Look = Callable[[Subject], Iterable[Finding]]
 
 
@@ -37,7 +41,7 @@ CHECKS = (
     Check("shared memory", storage.shared_memory),
     Check("open files", storage.open_files),
     Check("leftovers", leftovers.leftovers),
-    Check("workers", workers.workers, workers.LIMIT_S + 0.5),
+    Check("workers", workers.workers, workers.LIMIT_S + workers.GRACE_S),
     Check("inner threads", threads.inner_threads, 2.0),
     Check("parallelism", pools.parallelism),
     Check("other pools", pools.other_pools),
@@ -62,9 +66,10 @@ def examine(session: ParallelSession | SyncSession | None = None, *, checks: Ite
     findings: list[Finding] = []
     n_abandoned = 0
     for check in checks:
-        found = _within_limit(check, subject)
+        limit_s = min(check.limit_s, max(LEAST_S, begun + MOST_S - monotonic()))
+        found = _within(limit_s, check, subject)
         n_abandoned += found is None
-        findings += [_abandoned(check)] if found is None else found
+        findings += [_abandoned(check, limit_s)] if found is None else found
     return Examination(
         version=__version__,
         findings=tuple(findings),
@@ -74,13 +79,22 @@ def examine(session: ParallelSession | SyncSession | None = None, *, checks: Ite
     )
 
 
-def _within_limit(check: Check, subject: Subject) -> list[Finding] | None:
+def _within(limit_s: float, check: Check, subject: Subject) -> list[Finding] | None:
     """Return what a check finds; None if that takes too long."""
     found: list[list[Finding]] = []
-    thread = threading.Thread(target=lambda: found.append(_looked(check, subject)), name=f"offloop-{check.name}", daemon=True)
+    thread = threading.Thread(target=lambda: found.append(_looked(check, subject)), name=f"{_THREAD}{check.name}", daemon=True)
     thread.start()
-    thread.join(check.limit_s)
+    thread.join(limit_s)
     return found[0] if found else None
+
+
+def come_to_an_end(within_s: float) -> bool:
+    """Wait for checks that were abandoned, and return whether all of them have ended."""
+    end = monotonic() + within_s
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREAD)]
+    for thread in threads:
+        thread.join(max(0.0, end - monotonic()))
+    return not any(thread.is_alive() for thread in threads)
 
 
 def _looked(check: Check, subject: Subject) -> list[Finding]:
@@ -91,6 +105,6 @@ def _looked(check: Check, subject: Subject) -> list[Finding]:
         return [Finding(check=check.name, verdict=Verdict.WARNING, cause=cause)]
 
 
-def _abandoned(check: Check) -> Finding:
-    cause = f"could not be checked within {check.limit_s:g} s"
+def _abandoned(check: Check, limit_s: float) -> Finding:
+    cause = f"could not be checked within {limit_s:.2g} s"
     return Finding(check=check.name, verdict=Verdict.WARNING, cause=cause, fix="try again when the machine is less busy")

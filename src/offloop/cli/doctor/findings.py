@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from ... import SettingSource
+if TYPE_CHECKING:
+    from ... import SettingSource
 
 
 class Verdict(StrEnum):

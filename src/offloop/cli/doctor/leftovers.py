@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def leftovers(subject: Subject) -> Iterator[Finding]:
     if names:
         yield _left(f"{counted(len(names), 'name')} of dead processes in {_SHM}", f"rm -rf {_pattern(names)}", names=len(names))
     if folders:
-        listed = " ".join(map(str, folders))
+        listed = " ".join(shlex.quote(str(folder)) for folder in folders)
         yield _left(f"{counted(len(folders), 'folder')} of dead sessions", f"rm -rf {listed}", folders=len(folders))
     if orphans:
         listed = " ".join(map(str, orphans))
@@ -91,7 +92,8 @@ def _folders(root: Path) -> list[Path]:
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found.append(lock.parent)
+            if os.fstat(file).st_uid == os.getuid():
+                found.append(lock.parent)
         except OSError:  # its owner lives
             pass
         finally:

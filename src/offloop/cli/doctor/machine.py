@@ -51,7 +51,9 @@ def cores(subject: Subject) -> Iterator[Finding]:
     why = f"{usable} of {n_machine} usable, by {' and '.join(binding)}" if binding else f"{usable} usable, all of the machine"
     figures = {"usable": usable, "machine": n_machine, **{name.replace(" ", "_"): n for name, n in limits.items()}}
     verdict, fix = Verdict.OK, None
-    if usable == 1:
+    if subject.host.is_worker:
+        why = f"{usable} usable, inside a worker"
+    elif usable == 1:
         verdict = Verdict.WARNING
         fix = _FIXES[binding[0]] if binding else "use a machine with more cores; work still leaves the event loop"
         why += ": nothing gets faster in parallel"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import getpass
 import io
 import json
+import os
 import platform
 import re
 import socket
+import tempfile
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ..amounts import counted
@@ -80,7 +81,10 @@ def as_report(examination: Examination) -> str:
 
 def redacted(text: str) -> str:
     """Return text without the names of this user and this host, and without what is below home folders' names."""
-    text = text.replace(str(Path.home()), "~") if len(str(Path.home())) > 1 else text
+    home = os.path.expanduser("~")  # as it is, for an id that has none, as in containers
+    text = text.replace(home, "~") if len(home) > 1 else text
+    folder = tempfile.gettempdir()
+    text = text.replace(folder, "$TMPDIR") if folder.count("/") > 1 else text
     text = _HOMES.sub("~", text)
     for name, instead in ((_user(), "USER"), (socket.gethostname(), "HOST"), (platform.node(), "HOST")):
         if name and name not in ("root", "localhost"):

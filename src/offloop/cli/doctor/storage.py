@@ -18,6 +18,7 @@ if sys.platform != "win32":
 _SHM = "/dev/shm"
 _FEW_FILES = 1024  # what Linux gives a login shell; a worker takes about 10 descriptors of this process
 _ATTEMPT = b"offloop"
+_BYTES_PER_WORKER = 40_000  # of /dev/shm: a page for each of its semaphores, of which loky makes 7, and some more
 
 
 def shared_memory(subject: Subject) -> Iterator[Finding]:
@@ -25,11 +26,13 @@ def shared_memory(subject: Subject) -> Iterator[Finding]:
     no_memfd = _problem_of_memfd()
     no_shm = _problem_of_folder(_SHM) if sys.platform == "linux" else "this platform has no /dev/shm"
     free_bytes = _free_bytes(_SHM) if no_shm is None else None
+    if free_bytes is not None and free_bytes < _BYTES_PER_WORKER * subject.workers:
+        no_shm = f"{sized(free_bytes)} free"
     figures = {"has_memfd": no_memfd is None, "has_shm": no_shm is None, "shm_free_bytes": free_bytes}
-    there = f"{_SHM} has {sized(free_bytes)} free" if free_bytes is not None else f"{_SHM} can't be used ({no_shm})"
+    there = f"{_SHM} can't be used ({no_shm})" if no_shm or free_bytes is None else f"{_SHM} has {sized(free_bytes)} free"
     if no_memfd is None:
         verdict = Verdict.OK if no_shm is None else Verdict.WARNING
-        cause, fix = f"memfd works, {there}", None if no_shm is None else f"mount a tmpfs at {_SHM}: workers' semaphores are made there"
+        cause, fix = f"memfd works, {there}", None if no_shm is None else f"mount a tmpfs with room at {_SHM}: workers' semaphores are made there"
     elif no_shm is None:
         verdict, cause = Verdict.WARNING, f"memfd is refused ({no_memfd}), so arrays travel in unlinked files; {there}"
         fix = "allow memfd_create in the sandbox's seccomp profile, or give /dev/shm room: docker run --shm-size=1g"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from ... import ParallelConfig, ParallelSession, SettingSource, SyncSession, in_worker
-from ...checks import did_you_mean
+from ...checks import nearest
 from ...errors import SettingError
 from ...model import Host
 from ...sensing.environment import NO_SETTINGS, VARIABLES, Environment, sense_environment
@@ -88,9 +88,9 @@ def _environment(system: System, problems: list[Finding]) -> Environment:
         if not name.upper().startswith(_PREFIX) or name.upper() in NO_SETTINGS:
             continue
         if name.upper() not in VARIABLES:
-            advice = did_you_mean(name.upper(), VARIABLES).partition("? ")
+            near = nearest(name.upper(), VARIABLES, _PREFIX)
             cause = f"{name} is no setting of offloop, so it does nothing"
-            fix = f"unset {name}" + (f"; {advice[0]}?" if advice[1] else "")
+            fix = f"unset {name}" + ("" if near is None else f"; did you mean {near}?")
             problems.append(Finding(check="settings", verdict=Verdict.WARNING, cause=cause, fix=fix))
             continue
         try:
