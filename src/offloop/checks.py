@@ -5,17 +5,23 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import SupportsFloat
 
 from .errors import SettingError, SettingTypeError
 from .model import Strategy
 
 
-def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    """Return advice that names the nearest of the known names."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    guess = f"did you mean {near[0]}? There" if near else "there"
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str | None:
+    """Return which of the known names is probably meant; a prefix that all have makes no two of them alike."""
+    near = difflib.get_close_matches(name.removeprefix(prefix), [one.removeprefix(prefix) for one in known], n=1)
+    return prefix + near[0] if near else None
+
+
+def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...], prefix: str = "") -> str:
+    """Return advice that names the nearest of the known names; see `nearest`."""
+    near = nearest(name, known, prefix)
+    guess = f"did you mean {near}? There" if near is not None else "there"
     return f"{guess} are {', '.join(known)}."
 
 

@@ -159,6 +159,12 @@ def test_a_misspelt_variable_is_warned_of(variable: str, guess: str) -> None:
         assert sense_environment({variable: "3"}) == Environment({})
 
 
+def test_what_has_only_the_prefix_resembles_none() -> None:
+    """A variable that is like no other but for the prefix is not taken for one."""
+    with pytest.warns(UserWarning, match=r"OFFLOOP_TOKEN is no setting of offloop; there are OFFLOOP_"):
+        sense_environment({"OFFLOOP_TOKEN": "3"})
+
+
 def test_a_right_variable_is_not_warned_of() -> None:
     """A variable that exists is no cause for a warning."""
     with warnings.catch_warnings():

@@ -127,6 +127,8 @@ class Worker:
         return worker
 
     def _spawn(self, serving: tuple[Any, ...], env: Mapping[str, str], nice: int, storage: Storage) -> None:
+        from multiprocessing import resource_tracker
+
         from loky import ProcessPoolExecutor
         from loky.backend.context import ctx_loky
 
@@ -144,6 +146,7 @@ class Worker:
             )
             with _registry_lock:
                 _started.add(self)
+            resource_tracker.ensure_running()  # to start it would unblock the signal again
             # The new process is in this process's group until it has run `prepare`: a Ctrl-C must not reach it.
             masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:

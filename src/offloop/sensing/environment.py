@@ -110,7 +110,7 @@ def sense_environment(environ: Mapping[str, str]) -> Environment:
         if variable in NO_SETTINGS:
             continue
         if variable not in VARIABLES:
-            warnings.warn(f"{printable(name)} is no setting of offloop; {did_you_mean(variable, VARIABLES)}", stacklevel=2)
+            warnings.warn(f"{printable(name)} is no setting of offloop; {did_you_mean(variable, VARIABLES, _PREFIX)}", stacklevel=2)
         elif environ[name].strip() and not (variable == _PARALLEL and word in ("off", "on")):
             settings[VARIABLES[variable].setting] = _value(VARIABLES[variable], name, environ[name])
     return Environment(settings, is_off=word == "off", lifts_ci=word == "on")
