@@ -221,16 +221,16 @@ class BranchesRun:
         """Return how far the run is."""
         now = [steering.standing() for steering in self._under_way]
         return Standing(
-            ", ".join(dict.fromkeys(self._under_way.values())) or "run_branches",
-            self._options.label,
-            now[0].strategy if now else "",
-            self._started,
-            sum(branch.n_units for branch in branches),
-            self._n_done,
-            sum(len(branch.errors) for branch in branches),
-            sum(one.partly for one in now),
-            self._busy_s + sum(one.busy_s for one in now),
-            (monotonic() - self._started) * self._n_lanes,
+            fn=", ".join(dict.fromkeys(self._under_way.values())) or self.name,
+            label=self.label,
+            strategy=now[0].strategy if now else "",
+            begun=self._started,
+            n_items=sum(branch.n_units for branch in branches),
+            n_done=self._n_done,
+            n_failed=sum(len(branch.errors) for branch in branches),
+            partly=sum(one.partly for one in now),
+            busy_s=self._busy_s + sum(one.busy_s for one in now),
+            capacity_s=(monotonic() - self._started) * self._n_lanes,
         )
 
     def _result(self, branches: list[Branch]) -> dict[str, Any]:

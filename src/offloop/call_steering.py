@@ -39,7 +39,7 @@ class CallSteering(Steering):
         self._come_in(self._cost_s)
         try:
             self._settle(self._decision)
-            return await observed(self._known.options.progress, self.standing, self._call, self._fitting(job, NO_SOURCE), args)
+            return await observed(self._progress, self.standing, self._call, self._fitting(job, NO_SOURCE), args)
         except TooLate:
             raise await self._too_late() from None
         finally:

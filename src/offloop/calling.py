@@ -175,8 +175,10 @@ class Call:
         return True
 
     async def _follow(self, lane: Lane, backend: Backend) -> None:
-        self._lane = lane
-        self.begun = min(self.begun, monotonic())
+        self._lane, now = lane, monotonic()
+        self.begun = min(self.begun, now)
+        if lane.in_flight:
+            lane.in_flight[0].sent_at = now
         try:
             while lane.in_flight and self.error is None:
                 chunk = lane.in_flight[0]
@@ -255,7 +257,8 @@ class Errand:
 
     async def _execute(self, backend: Backend, job: Job, chunk: Chunk, budget_s: float) -> None:
         async with backend.lease(self._grace_s, job, chunk, budget_s, self._place) as lane:
-            self._lane, self.begun = lane, monotonic()
+            self._lane = lane
+            self.begun = chunk.sent_at = monotonic()
             try:
                 self.reports.append((chunk, await lane.receive()))
                 if lane.in_flight:  # rarely: most are told of in one report

@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from .strategies.base import Backend, Lane
 
 
 def _count(items: Sequence[Any], count: int) -> int:
     return count
+
+
+class UnderWay(NamedTuple):
+    """What the chunks that lanes are on have come to, beyond what lanes have told.
+
+    Attributes:
+        n_finished: How much is finished.
+        n_begun: How much is being executed.
+        partly: How much of that is done, as far as it says so.
+        seconds: For how long the chunks have executed, summed.
+        gil_held: Share of the time that the GIL has been held; None where nobody looks.
+    """
+
+    n_finished: int
+    n_begun: int
+    partly: float
+    seconds: float
+    gil_held: float | None
+
+
+def under_way(lanes: Iterable[Lane], weigh: Callable[[Sequence[Any], int], int] = _count) -> UnderWay:
+    """Return what the chunks on some lanes have come to, by their status pages.
+
+    Args:
+        lanes: Which.
+        weigh: Returns how much the first so many of some items come to.
+    """
+    n_finished, n_begun, partly, seconds = 0, 0, 0.0, 0.0
+    gil_held: float | None = None
+    now = monotonic()
+    for lane in lanes:
+        if lane.in_flight and lane.in_flight[0].sent_at:
+            chunk = lane.in_flight[0]
+            done = max(chunk.done, lane.n_finished)
+            up_to_here = weigh(chunk.items, done)
+            executing = weigh(chunk.items, done + 1) - up_to_here
+            n_finished += up_to_here - weigh(chunk.items, chunk.done)
+            n_begun += executing
+            partly += lane.fraction * executing
+            seconds += now - chunk.sent_at
+            gil_held = lane.gil_held if chunk.is_watched and gil_held is None else gil_held
+    return UnderWay(n_finished, n_begun, partly, seconds, gil_held)
 
 
 class Crew:
@@ -91,31 +133,6 @@ class Crew:
         """Items that are on lanes."""
         return sum(len(chunk.items) for lane in self.on_duty for chunk in lane.in_flight)
 
-    def under_way(
-        self, weigh: Callable[[Sequence[Any], int], int] = _count
-    ) -> tuple[int, int, float, float | None]:
-        """Return what the chunks under way have come to.
-
-        Args:
-            weigh: Returns how much the first so many of some items come to.
-
-        Returns:
-            How much is finished, how much is being executed, for how many seconds, and how the GIL is held.
-        """
-        finished, n_under_way, seconds = 0, 0, 0.0
-        held: float | None = None
-        now = monotonic()
-        for lane in self.on_duty:
-            if lane.in_flight and lane.in_flight[0].sent_at:
-                chunk = lane.in_flight[0]
-                done = max(chunk.done, lane.n_finished)
-                up_to_here = weigh(chunk.items, done)
-                finished += up_to_here - weigh(chunk.items, chunk.done)
-                n_under_way += weigh(chunk.items, done + 1) - up_to_here
-                seconds += now - chunk.sent_at
-                held = lane.gil_held if chunk.is_watched and held is None else held
-        return finished, n_under_way, seconds, held
-
     def progress(
         self, executed: int, busy_s: float, weigh: Callable[[Sequence[Any], int], int] = _count
     ) -> tuple[int, float | None, float | None]:
@@ -128,11 +145,11 @@ class Crew:
             busy_s: Seconds that these took.
             weigh: As for `under_way`.
         """
-        finished, n_under_way, seconds, held = self.under_way(weigh)
-        finished, seconds = finished + executed, seconds + busy_s
+        now = under_way(self.on_duty, weigh)
+        finished, seconds = now.n_finished + executed, now.seconds + busy_s
         finished_before, seconds_before = self._seen
         n_new, new_s = finished - finished_before, seconds - seconds_before
         if n_new > 0:
             self._seen = finished, seconds  # else the time since then goes on counting for what is under way
-        n_items = n_new + n_under_way
-        return finished, new_s / n_items if n_items > 0 and new_s > 0 else None, held
+        n_items = n_new + now.n_begun
+        return finished, new_s / n_items if n_items > 0 and new_s > 0 else None, now.gil_held

@@ -96,7 +96,7 @@ class MapSteering(Steering):
         try:
             async with source.reading():
                 job = self._fitting(job, source)
-                await observed(self._known.options.progress, self.standing, self._map, job, source, sink)
+                await observed(self._progress, self.standing, self._map, job, source, sink)
         except TooLate:
             raise await self._too_late() from None
         finally:

@@ -187,8 +187,10 @@ def check_progress(value: object) -> Progress | None:
     """
     if value is None or value is False:
         return None
-    if value is True or value == "text":
-        return True if value is True else "text"
+    if value is True:
+        return True
+    if isinstance(value, str) and value == "text":  # an array compares in its own way
+        return "text"
     if not callable(value) or iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
         advice = 'write True, "text", a plain function that takes a ProgressEvent, or an offloop.ProgressStream() to iterate over.'
         raise SettingTypeError("progress", value, advice)

@@ -16,10 +16,10 @@ class ProgressEvent:
     Attributes:
         fn: Name of the function; of `run_branches` the names of the branches under way.
         label: The run's name, as the call gives it.
-        strategy: Where it executes now.
+        strategy: Where it executes now; empty where no unit of `run_branches` does.
         n_items: How many there are; None while a source has not been read to its end.
-        n_done: How many have been executed, those that failed included. Exact also within a chunk, by the status page.
-        n_failed: How many of them have failed.
+        n_done: How many have been executed, those that failed included. Exact also within a chunk.
+        n_failed: How many of them have failed; of `run_batches` how many blocks.
         fraction: The share of the work that is done, 0 to 1, with what `report_progress` says of items under way; None where
             it isn't known how much there is.
         elapsed_s: Seconds since the run began.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from time import monotonic
-from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import anyio
@@ -14,7 +15,6 @@ from .alongside import Alongside
 from .deciding.outlook import Outlook, eta_s
 from .pool.condition import Condition
 from .progress import Progress, ProgressEvent
-from .strategies.base import Lane
 
 R = TypeVar("R")
 
@@ -51,31 +51,8 @@ class Standing(NamedTuple):
     capacity_s: float
 
 
-def under_way(
-    lanes: Collection[Lane], begun: float, weigh: Callable[[Sequence[Any], int], int]
-) -> tuple[int, float, float]:
-    """Return what chunks that no lane has told of yet have come to: items finished, how much is done of others, and seconds.
-
-    Args:
-        lanes: Where they are.
-        begun: When the first of them came there; it is meant where a chunk doesn't say.
-        weigh: Returns how much the first so many of some items come to.
-    """
-    n_finished, partly, seconds, now = 0, 0.0, 0.0, monotonic()
-    for lane in list(lanes):
-        if not lane.in_flight:
-            continue
-        chunk = lane.in_flight[0]
-        done = max(chunk.done, lane.n_finished)
-        up_to_here = weigh(chunk.items, done)
-        n_finished += up_to_here - weigh(chunk.items, chunk.done)
-        partly += lane.fraction * (weigh(chunk.items, done + 1) - up_to_here)
-        seconds += max(0.0, now - (chunk.sent_at or begun))
-    return n_finished, partly, seconds
-
-
-class Observed:
-    """A context in which somebody is told now and then how far a run has come, and in the end.
+class Teller:
+    """Tells somebody how far a run has come.
 
     Args:
         tell: Called with each event, on the event loop. It may fail, which is logged: then it is told no more.
@@ -88,26 +65,39 @@ class Observed:
         self._outlook = Outlook()
         self._begun = monotonic()
         self._n_done = 0
-        self._alongside = Alongside(self._tell_again)
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def __aenter__(self) -> Self:
-        """Begin to look."""
-        await self._alongside.__aenter__()
-        return self
+    @asynccontextmanager
+    async def telling(self) -> AsyncIterator[None]:
+        """Tell now and then while the context lasts, and at its end.
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Look for the last time."""
+        On asyncio by a timer: a task beside the run, as elsewhere, takes 100 µs to start and to end.
+        """
+        loop = asyncio._get_running_loop()
         try:
-            await self._alongside.__aexit__(kind, error, trace)
+            if loop is None:
+                async with Alongside(self._tell_again):
+                    yield
+            else:
+                self._arm(loop)
+                yield
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             self._say(is_last=True)
 
     async def _tell_again(self) -> None:
-        while self._tell is not None:
+        while True:
             await anyio.sleep(PERIOD_S)
             self._say(is_last=False)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(PERIOD_S, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._arm(loop)
+        self._say(is_last=False)
 
     def _say(self, *, is_last: bool) -> None:
         if self._tell is None:
@@ -153,7 +143,7 @@ async def observed(
     """
     if progress is None or (tell := _teller(progress)) is None:
         return await execute(*args)
-    async with Observed(tell, look):
+    async with Teller(tell, look).telling():
         return await execute(*args)
 
 
@@ -175,8 +165,8 @@ class ProgressStream:
             results = await session.run_parallel(fn, items, progress=progress)
 
     Who is slow gets the latest event, and misses those before it. It ends with the last event of the run, and has none of a
-    call that is refused before it begins, so iterate in the caller's task group, which then ends you. One task may iterate, on any
-    event loop.
+    call that is refused before it begins, so iterate in the caller's task group, which then ends you. Any event loop may iterate;
+    of several tasks each event goes to one.
     """
 
     def __init__(self) -> None:
@@ -200,9 +190,11 @@ class ProgressStream:
         Raises:
             StopAsyncIteration: The last one was returned before.
         """
-        await self._condition.wait_for(lambda: self._latest is not None or self._is_over)
-        with self._condition.lock:
-            event, self._latest = self._latest, None
-        if event is None:
-            raise StopAsyncIteration
-        return event
+        while True:
+            await self._condition.wait_for(lambda: self._latest is not None or self._is_over)
+            with self._condition.lock:
+                event, self._latest = self._latest, None
+                if event is not None:
+                    return event
+                if self._is_over:
+                    raise StopAsyncIteration

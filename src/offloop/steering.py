@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol
 
 import anyio
 
 from .backlog import Share
+from .crew import under_way
 from .encoding import Encoder
 from .mapping import TURN_S
 from .model import Decision, Reason, Strategy
 from .planning import UNKNOWN_S, Known, Planner, Venues
 from .pool.lease import PooledBackend
-from .progressing import Standing, under_way
+from .progress import Progress
+from .progressing import Standing
 from .records import Records
 from .reporting import tell_fallback
 from .sources import NO_SOURCE, Source
@@ -70,6 +73,9 @@ class Steering:
 
     def __init__(self, planner: Planner, known: Known, venues: Venues, records: Records) -> None:
         self.tally = Tally()
+        self._progress: Progress | None = known.options.progress
+        if self._progress is not None:  # decisions are remembered with their options, and who is told must not be
+            known.options = replace(known.options, progress=None)
         self.name, self.label, self.n_bytes = known.name, known.options.label, 0.0
         self._planner, self._known, self._venues, self._records = planner, known, venues, records
         self._pace = known.pace()
@@ -111,19 +117,20 @@ class Steering:
         """Return how far the run is."""
         tally, executor = self.tally, self._executor
         lanes, begun = ((), math.inf) if executor is None else (executor.lanes, executor.begun)
-        finished, partly, seconds = under_way(lanes, begun, self._source.weigh)
+        now = under_way(lanes, self._source.weigh)
         waited_s = monotonic() - self._counted_until
+        done = tally.executed + tally.lost + now.n_finished
         return Standing(
-            self.name,
-            self.label,
-            self._decision.strategy.value,
-            begun,
-            self._n_items,
-            max(tally.executed + tally.lost + finished, tally.done),  # of what failed at once nothing was executed
-            tally.failed,
-            partly,
-            tally.busy_s + seconds,
-            tally.capacity_s + waited_s * self._n_lanes,
+            fn=self.name,
+            label=self.label,
+            strategy=self._decision.strategy.value,
+            begun=begun,
+            n_items=self._n_items,
+            n_done=max(done, tally.done),  # of what failed at once nothing was executed
+            n_failed=tally.failed,
+            partly=now.partly,
+            busy_s=tally.busy_s + now.seconds,
+            capacity_s=tally.capacity_s + waited_s * self._n_lanes,
         )
 
     @property
@@ -191,8 +198,6 @@ class Steering:
         """Return the job as it should execute by what was decided, with what makes it ready to travel."""
         if (self._is_alone or self._decision.reason is Reason.INNER_PARALLELISM) and self._backend().is_remote:
             job = job.alone()
-        if self._known.options.progress is not None:
-            job = job.counted()
         if (context := travelling_context()) is not None:
             job = job.within(context)
         self._encoder = Encoder(self._venues.outgoing, job, source.is_settled)
@@ -236,6 +241,7 @@ class Steering:
     def _end(self) -> None:
         self._share.move(None)
         self._encoder.close()
+        self._progress = None  # a map refers to itself, and may be kept until the next collection
         known, tally, decision = self._known, self.tally, self._decision
         known.function.has_crashed |= tally.crashes > 0
         known.function.was_remote |= decision.strategy is Strategy.PROCESSES

@@ -11,7 +11,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from .forking import in_forked_child
 from .telemetry import current_context
-from .worker.context import SPAN, Context
+from .worker.context import SPAN, Context, current_span
+from .worker.task import in_worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -135,9 +136,14 @@ def tell_chunk(start: int, n_items: int, seconds: float, *, is_remote: bool, pid
 
 
 def travelling_context() -> Context | None:
-    """Return what goes with a run to wherever its items execute: the caller's log context, and the run's span; None if that is nothing."""
+    """Return what goes with a run to wherever its items execute: the caller's log context, and the run's span; None if that is nothing.
+
+    In a worker, where no spans of runs are made, it is the span of the item that has started it.
+    """
     fields, tracer = current_context(), _tracer
-    carrier = None if tracer is None else _quietly(tracer.carrier)
+    carrier = None
+    if tracer is not None or in_worker():
+        carrier = _quietly(current_span if tracer is None else tracer.carrier)
     return {**(fields or {}), SPAN: dict(carrier)} if carrier else fields
 
 

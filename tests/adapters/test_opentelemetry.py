@@ -177,6 +177,19 @@ async def test_a_stream_that_is_left_ends_its_span(session: offloop.ParallelSess
     assert attributes_of(span)["cancelled"]
 
 
+@pytest.mark.parametrize("strategy", ["serial", "processes"])
+async def test_what_items_start_is_in_the_same_trace(session: offloop.ParallelSession, trace: Trace, strategy: Any) -> None:
+    """A run that an item makes goes on with the item's trace, also in a worker, where nobody makes spans of runs."""
+    (outer, inner), *_ = await session.run_parallel(tasks.span_of_a_call_from_here, [0], strategy=strategy)
+    assert outer == (*_ids(trace.the("offloop.run_parallel")), True)
+    if strategy == "processes":
+        assert inner == outer
+    else:
+        assert inner == (*_ids(trace.the("offloop.run")), True)
+        assert parent_of(trace.the("offloop.run")) == outer[1]
+    await offloop.close_default_session()
+
+
 def test_calls_without_a_loop_have_their_callers_span(trace: Trace) -> None:
     """From a thread without an event loop, and from an item in one, the caller's span is the parent too."""
     found: list[Any] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -107,7 +108,13 @@ def test_a_line_fits(fields: dict[str, Any]) -> None:
     for width in range(1, 120):
         told = line(event(**fields), width)
         assert progress._columns(told) <= width
-        assert width < 60 or progress._name(event(**fields), False) in told
+        assert width < 60 or progress._name(event(**fields), False, 80) in told
+
+
+def test_a_narrow_line_still_says_how_far_it_is() -> None:
+    """Where there is no room for both, the name is cut first."""
+    assert line(event(label="顧客のスコアを計算する"), 20) == "顧客…  37% 370/1,000"
+    assert line(event(fn=LONG), 24) == "…ustomers  37% 370/1,000"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +151,8 @@ def test_nothing_is_drawn_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) ->
         assert renderer(True, stream) is renderer("text", stream) is None
     monkeypatch.setattr(sys, "stderr", None)
     assert renderer(True) is None
+    monkeypatch.setattr(progress, "in_worker", lambda: True)
+    assert renderer("text", Terminal()) is None
 
 
 def test_a_line_is_written_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +239,35 @@ def test_a_bar_is_tqdms(monkeypatch: pytest.MonkeyPatch) -> None:
     assert steps[1].rstrip().endswith("| 370/1,000 · ETA 0:05 · 124/s · 93% busy")
     assert terminal.lines[-1].endswith("| 1,000/1,000 · in 8.1 s · 124/s · 93% busy")
     assert threading.active_count() == threads
+
+
+def screen(written: str) -> list[str]:
+    """Return what a terminal shows after this was written."""
+    rows, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[A|[\r\n]|[^\r\n\x1b]+", written):
+        if part == "\x1b[A":
+            row -= 1
+        elif part == "\r":
+            column = 0
+        elif part == "\n":
+            row, column = row + 1, 0
+            rows += [""] * (row == len(rows))
+        else:
+            rows[row] = rows[row][:column] + part + rows[row][column + len(part) :]
+            column += len(part)
+    return [text for text in map(str.rstrip, rows) if text]
+
+
+@pytest.mark.parametrize("order", ["012", "210", "102", "201"])
+def test_bars_end_in_any_order(order: str) -> None:
+    """Each run leaves one line, and what the others have drawn below it is gone."""
+    terminal = Terminal()
+    draws = {name: renderer(True, terminal) for name in "012"}
+    for number, ending in enumerate(order):
+        for name in order[number:]:
+            draws[name](event(fn=name))  # type: ignore[misc]
+        draws[ending](event(fn=ending, **END))  # type: ignore[misc]
+    assert [text[:7] for text in screen(terminal.getvalue())] == [f"{name}: 100%" for name in order]
 
 
 def test_without_tqdm_there_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

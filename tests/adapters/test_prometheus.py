@@ -388,5 +388,7 @@ async def test_a_page_is_what_was_asked_for(anyio_backend: object, installed: Me
 
     named = values_in((await get(asking, "/", {})).content.decode())
     assert {name for name, _ in named} == {"offloop_workers", "offloop_sessions"}
+    hostile = await get(page, "/", {}, headers={"Accept": "application/openmetrics-text; version=one"})
+    assert hostile.headers["content-type"].startswith("text/plain")
     with pytest.raises(TypeError, match="websocket"):
         await page({"type": "websocket"}, None, None)  # type: ignore[arg-type]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -210,7 +213,7 @@ async def async_teller(event: ProgressEvent) -> None:
 
 
 @pytest.mark.one_loop
-@pytest.mark.parametrize("progress", [1, "bar", 0.5, [], async_teller])
+@pytest.mark.parametrize("progress", [1, "bar", 0.5, [], np.arange(3), async_teller])
 async def test_what_cannot_be_told_is_refused(session: offloop.ParallelSession, progress: Any) -> None:
     """Anything but True, "text", a plain function or a ProgressStream is refused before anything is executed."""
     for call in (session.run_parallel(w.double, [1], progress=progress), session.run(w.nothing, progress=progress)):
@@ -220,25 +223,37 @@ async def test_what_cannot_be_told_is_refused(session: offloop.ParallelSession, 
 
 @pytest.mark.one_loop
 async def test_nobody_is_remembered(session: offloop.ParallelSession) -> None:
-    """What is passed as progress, another one at each call, is let go of."""
-    await session.run(w.nothing, progress=lambda event: None)
+    """What is passed as progress, another one at each call, is let go of, and decisions are remembered without it."""
+    told: list[weakref.ref[Any]] = []
+    await session.run(w.nothing)
     kept = len(session._plans._plans)
-    for _ in range(5):
-        await session.run(w.nothing, progress=lambda event: None)
-    assert len(session._plans._plans) == kept
+    for _ in range(3):
+        tell = partial(list[ProgressEvent].append, [])
+        told.append(weakref.ref(tell))
+        await session.run(w.nothing, progress=tell)
+        await session.run_parallel(w.double, range(10), progress=tell)
+        del tell
+    gc.collect()
+    assert [tell() for tell in told] == [None] * 3
+    assert len(session._plans._plans) <= kept + 1
 
 
 async def test_waiting_is_told(workers: offloop.ParallelSession, tmp_path: Path) -> None:
     """What a run waits for others counts as waiting until its first item has a worker."""
     path = str(tmp_path / "it")
+    called = monotonic()
     with w.heard("parallel.finished") as told:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(workers.run_parallel, partial(w.wait_for_file), [path, path])
+            tasks.start_soon(workers.run_parallel, w.wait_for_file, [path, path])
             await w.appears(f"{path}.began", 2)
+            began = monotonic()
             tasks.start_soon(workers.run, w.double, 1)
             await anyio.wait_all_tasks_blocked()
+            freed = monotonic()
             (tmp_path / "it.go").touch()
-    waits = {event.fn: event.wait_s / event.wall_s for event in told if isinstance(event, RunFinished)}
-    assert len(waits) == 2
-    assert all(0 <= share <= 1 for share in waits.values())
-    assert waits["workloads.double"] > waits["workloads.wait_for_file"]
+        ended = monotonic()
+    first, second = sorted((event for event in told if isinstance(event, RunFinished)), key=lambda event: event.fn, reverse=True)
+    assert first.fn == "workloads.wait_for_file"
+    assert 0 < first.wait_s <= began - called
+    assert second.wall_s - (ended - freed) <= second.wait_s <= second.wall_s  # until they were free it had no worker
+    assert second.wait_s > 0

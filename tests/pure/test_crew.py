@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from offloop.crew import Crew
+from offloop.crew import Crew, under_way
 from offloop.strategies.base import Chunk
 
 
@@ -22,14 +22,14 @@ class FakeBackend:
 class FakeLane:
     """A lane with chunks in flight."""
 
-    def __init__(self, *chunks: Chunk, n_finished: int = 0, gil_held: float | None = None) -> None:
+    def __init__(self, *chunks: Chunk, n_finished: int = 0, fraction: float = 0.0, gil_held: float | None = None) -> None:
         self.in_flight = deque(chunks)
-        self.n_finished, self.gil_held = n_finished, gil_held
+        self.n_finished, self.fraction, self.gil_held = n_finished, fraction, gil_held
 
 
-def lane(*chunks: Chunk, n_finished: int = 0, gil_held: float | None = None) -> Any:
+def lane(*chunks: Chunk, **standing: Any) -> Any:
     """Return a lane with these chunks in flight."""
-    return FakeLane(*chunks, n_finished=n_finished, gil_held=gil_held)
+    return FakeLane(*chunks, **standing)
 
 
 def sent(n_items: int, ago_s: float, *, done: int = 0, is_watched: bool = False) -> Chunk:
@@ -50,7 +50,7 @@ def test_before_anyone_is_called_nobody_is_wanted(backends: list[Any]) -> None:
     crew = Crew()
     assert (crew.n_lanes, crew.on_duty, crew.wanted, crew.is_alone) == (1, {}, {}, True)
     assert not crew.wants(backends[0], 0)
-    assert crew.under_way() == (0, 0, 0.0, None)
+    assert under_way(crew.on_duty) == (0, 0, 0.0, 0.0, None)
 
 
 def test_so_many_lanes_of_one_backend_are_wanted(backends: list[Any]) -> None:
@@ -161,17 +161,18 @@ def test_what_is_in_flight(backends: list[Any]) -> None:
     assert crew.n_in_flight == 9
 
 
-def test_what_is_under_way(backends: list[Any]) -> None:
+def test_what_is_under_way() -> None:
     """Of each lane's first chunk, what is finished and not yet reported counts, the item that is on it, and its time."""
-    crew = Crew()
-    crew.start(lane(sent(10, 2.0, done=1), sent(10, 9.0), n_finished=4), backends[0])
-    crew.start(lane(sent(5, 3.0)), backends[0])
-    crew.start(lane(sent(5, 1.0, done=3), n_finished=2), backends[0])  # its status page is behind its reports
-    crew.start(lane(Chunk(0, range(5))), backends[0])  # waits for its chunk to be sent
-    crew.start(lane(), backends[0])
-    finished, n_under_way, seconds, held = crew.under_way()
-    assert (finished, n_under_way, held) == (3, 3, None)
-    assert 6.0 <= seconds < 6.0 + 60
+    lanes = [
+        lane(sent(10, 2.0, done=1), sent(10, 9.0), n_finished=4),
+        lane(sent(5, 3.0)),
+        lane(sent(5, 1.0, done=3), n_finished=2),  # its status page is behind its reports
+        lane(Chunk(0, range(5))),  # waits for its chunk to be sent
+        lane(),
+    ]
+    now = under_way(lanes)
+    assert (now.n_finished, now.n_begun, now.gil_held) == (3, 3, None)
+    assert 6.0 <= now.seconds < 6.0 + 60
 
 
 @pytest.mark.parametrize(
@@ -184,9 +185,12 @@ def test_what_is_under_way(backends: list[Any]) -> None:
         ([lane(sent(5, 1.0, is_watched=True), gil_held=0.0), lane(sent(5, 1.0, is_watched=True), gil_held=1.0)], 0.0),
     ],
 )
-def test_how_the_gil_is_held_is_told_by_who_watches(lanes: list[Any], held: float | None, backends: list[Any]) -> None:
+def test_how_the_gil_is_held_is_told_by_who_watches(lanes: list[Any], held: float | None) -> None:
     """The first watched chunk that can tell says how the GIL is held."""
-    crew = Crew()
-    for each in lanes:
-        crew.start(each, backends[0])
-    assert crew.under_way()[3] == held
+    assert under_way(lanes).gil_held == held
+
+
+def test_what_items_say_of_themselves_counts_by_their_weight() -> None:
+    """Half of an item that weighs three is as much as one and a half."""
+    now = under_way([lane(sent(5, 1.0, done=1), n_finished=2, fraction=0.5)], lambda _, count: 3 * count)
+    assert (now.n_finished, now.n_begun, now.partly) == (3, 3, 1.5)

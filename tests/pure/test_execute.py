@@ -40,6 +40,11 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, Any]] = []
+        self.gathered: list[tuple[int, list[Any]]] = []
+
+    def gather(self, start: int, values: list[Any]) -> None:
+        """Keep where the next outcomes are put."""
+        self.gathered.append((start, values))
 
     def values(self, start: int, values: list[Any], elapsed_ns: int) -> None:
         """Keep values."""

@@ -217,6 +217,9 @@ def test_the_traceback_is_the_users_part() -> None:
         def __init__(self) -> None:
             self.texts: list[str] = []
 
+        def gather(self, start: int, values: list[Any]) -> None:
+            """Ignore where outcomes are put."""
+
         def values(self, start: int, values: list[Any], elapsed_ns: int) -> None:
             """Ignore values."""
 

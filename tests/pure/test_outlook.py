@@ -49,7 +49,7 @@ def test_eta(n_items: int | None, n_done: float, rate: float | None, expected: f
     assert eta_s(n_items, n_done, rate) == expected
 
 
-@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1000)), max_size=50))
+@given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 10**9).map(lambda millionths: millionths / 1e6)), max_size=50))
 def test_a_rate_is_never_negative(steps: list[tuple[float, float]]) -> None:
     """Whatever comes, a rate is a positive number or none."""
     outlook, elapsed_s = Outlook(), 0.0

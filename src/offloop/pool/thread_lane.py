@@ -97,6 +97,7 @@ class ThreadLane:
     Attributes:
         nested: The one thread below it, for runs that its items start; None until one asks for it.
         is_executing: Whether it is on a chunk.
+        gathered: Of the chunk that it is on: its epoch, an index, and where the outcomes from there on are put.
         is_beside_others: As above.
     """
 
@@ -115,6 +116,7 @@ class ThreadLane:
         self._is_retired = False
         self._is_broken_off = False
         self._watch: GilWatch | None = None
+        self.gathered: tuple[int, int, list[Any]] | None = None
         self._idle_timeout_s, self._on_idle = idle_timeout_s, on_idle
         self.nested: Any = None
         self.is_executing, self.is_beside_others = False, is_beside_others
@@ -226,7 +228,9 @@ class ThreadLane:
     @property
     def n_finished(self) -> int:
         """How many items of the chunk first in flight are finished; see `Lane`."""
-        chunk = self.in_flight[0]
+        chunk, gathered = self.in_flight[0], self.gathered
+        if gathered is not None and gathered[0] == chunk.epoch:  # exact also where items are too short to note each on the page
+            return gathered[1] + len(gathered[2]) - chunk.start
         begun = status_page.last_begun(self._words[status_page.ITEM], chunk.epoch)
         return status_page.n_finished(begun, chunk.start, len(chunk.items))
 
@@ -287,7 +291,7 @@ class ThreadLane:
                 execution.stop()
             except BaseException as error:  # whatever an evil exception did to us: the caller must not wait for ever
                 execution.give_up(error)
-            self.is_executing = False
+            self.is_executing, self.gathered = False, None
             del order, execution  # nothing of a run is kept while the thread waits
 
     def deliver(self, report: ThreadReport, loop: Any) -> None:
@@ -338,6 +342,10 @@ class _Execution:
             return answer.to(question)
         finally:
             guard.n_shields -= 1
+
+    def gather(self, start: int, values: list[Any]) -> None:
+        """Take note of where the next outcomes are put."""
+        self._lane.gathered = self._order.epoch, start, values
 
     def stop(self) -> None:
         """Tell that the chunk has stopped, without what was not told before."""

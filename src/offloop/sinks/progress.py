@@ -14,12 +14,15 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Literal, TextIO
 
+from .. import in_worker
 from ..explaining import printable
 from ..progress import ProgressEvent
 
 WIDTH, ROWS = 80, 24  # where the terminal doesn't say
 _BARS = (20, 10)  # columns of a bar, the widest that there is room for
 _NAME = 24  # columns of a name at most
+_LEAST = 4  # and at least, to be cut for what else there is to tell
+_SHARE = len(" 100% ")
 
 _MARKS = {False: ("━", "─", " · ", "…"), True: ("#", "-", ", ", "~")}  # by is_ascii: done, to do, between, cut
 
@@ -28,7 +31,8 @@ def renderer(kind: Literal[True, "text"], stream: TextIO | None = None) -> Calla
     """Return what draws one run's progress; None where nobody would see it.
 
     Several runs may draw at the same time: bars stand below each other; of lines the first one stays until its run is over.
-    What goes wrong with drawing, such as a stream that was closed, ends it and is never raised.
+    What goes wrong with drawing, such as a stream that was closed, ends it and is never raised. In a worker nothing is drawn: what it
+    writes reaches the terminal line by line.
 
     Args:
         kind: ``True``: a tqdm bar, in a notebook its own kind, where tqdm is installed; else a line, as by ``"text"``.
@@ -36,7 +40,7 @@ def renderer(kind: Literal[True, "text"], stream: TextIO | None = None) -> Calla
     """
     stream = sys.stderr if stream is None else stream
     is_notebook = _is_notebook()
-    if stream is None or not (is_notebook or _is_terminal(stream)):
+    if stream is None or in_worker() or not (is_notebook or _is_terminal(stream)):
         return None
     if kind is True and find_spec("tqdm") is not None:
         return _Guarded(_Bar(stream, is_notebook))
@@ -54,7 +58,8 @@ def line(event: ProgressEvent, width: int = WIDTH, *, is_ascii: bool = False) ->
         is_ascii: Whether nothing but ASCII may be in it.
     """
     done, to_do, between, _ = _MARKS[is_ascii]
-    name, share, figures = _name(event, is_ascii), _share(event), _figures(event)
+    share, figures = _share(event), _figures(event)
+    name = _name(event, is_ascii, width - len(figures[0]) - _SHARE)
     head = f"{name} {int(100 * share + 1e-9):3}% " if share is not None else f"{name} "  # 100 % is said of what is done
     left = width - _columns(head)
     while len(figures) > 1 and len(between.join(figures)) > left:
@@ -127,12 +132,13 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes % 60:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def _name(event: ProgressEvent, is_ascii: bool) -> str:
-    """Return the run's name as it is told: of a label the beginning, of a function's name the end."""
+def _name(event: ProgressEvent, is_ascii: bool, most: int) -> str:
+    """Return the run's name as it is told, in about so many columns: of a label the beginning, of a function's name the end."""
+    most = max(_LEAST, min(_NAME, most))
     name = printable(event.label or event.fn.removeprefix("__main__."))
     if is_ascii:
         name = name.encode("ascii", "backslashreplace").decode()
-    return _cut(name, _NAME, is_ascii) if event.label else _cut(name[::-1], _NAME, is_ascii)[::-1]
+    return _cut(name, most, is_ascii) if event.label else _cut(name[::-1], most, is_ascii)[::-1]
 
 
 def _columns(text: str) -> int:
@@ -259,23 +265,38 @@ class _Bar:
                 self._line(event)
             return
         if self._bar is None:
-            self._bar = self._begun(_name(event, self._is_ascii))
-        share = _share(event)
-        figures = _MARKS[self._is_ascii][2].join(_figures(event))
-        self._bar.bar_format = f"{{desc}}: {figures}" if share is None else f"{{l_bar}}{{bar}}| {figures}"
-        self._bar.n = share or 0.0
+            self._bar = self._begun()
+        columns, rows = _size_of(self._stream)
         if not self._is_widget:
-            self._bar.ncols, self._bar.nrows = _size_of(self._stream)
-        self._bar.refresh()
+            self._bar.ncols, self._bar.nrows = columns, rows
+        share, figures = _share(event), _figures(event)
+        name = _name(event, self._is_ascii, columns - len(figures[0]) - _SHARE)
+        self._bar.set_description_str(name, refresh=False)
+        told = _MARKS[self._is_ascii][2].join(figures)
+        self._bar.bar_format = f"{{desc}}: {told}" if share is None else f"{{l_bar}}{{bar}}| {told}"
+        self._bar.n = share or 0.0
+        if self._is_widget or not event.is_last:
+            self._bar.refresh()
         if event.is_last:
-            self._bar.delay = 0  # else it believes that it was never drawn
-            self._bar.close()
+            self._close()
 
-    def _begun(self, name: str) -> Any:
+    def _close(self) -> None:
+        """Leave the bar above those that go on, which close up below it."""
+        kind, bar = type(self._bar), self._bar
+        with bar.get_lock():
+            others = sorted((other for other in kind._instances if type(other) is kind and other is not bar), key=lambda other: other.pos)
+            for drawn in (bar, *others):
+                drawn.clear(nolock=True)
+            bar.delay = 0  # else it believes that it was never drawn
+            bar.close()
+            for other in others:
+                other.pos = min(other.pos, kind._get_free_pos(other))
+
+    def _begun(self) -> Any:
         """Return a bar that draws nothing but what we say: by its own measure that is too early for ever."""
         how: dict[str, Any] = {"dynamic_ncols": True} if self._is_widget else {"ncols": WIDTH, "nrows": ROWS}
         how |= {"file": self._stream, "ascii": self._is_ascii or None, "leave": True, "delay": 1e9}
-        return _kinds[self._is_widget](desc=name, total=1.0, **how)
+        return _kinds[self._is_widget](total=1.0, **how)
 
 
 _kinds: dict[bool, Any] = {}  # tqdm's bars, by whether they are a notebook's

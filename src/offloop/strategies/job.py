@@ -87,15 +87,8 @@ class Job:
 
     def alone(self) -> Job:
         """Return the same job for one lane that has all the cores to itself."""
-        return self._flagged(Flag.ALONE)
-
-    def counted(self) -> Job:
-        """Return the same job for somebody who looks how many of its items are done."""
-        return self._flagged(Flag.COUNTED)
-
-    def _flagged(self, flag: int) -> Job:
         job = self.within(self.context)
-        job.flags |= flag
+        job.flags |= Flag.ALONE
         return job
 
     def within(self, context: Context) -> Job:

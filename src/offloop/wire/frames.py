@@ -54,7 +54,6 @@ class Flag:
     TIMED: Final = 256  # items have a time limit: note when each begins
     ANSWERED: Final = 512  # the parent answers questions
     HELD: Final = 1024  # this question is asked where nothing is interrupted: answer it, though its item is to stop
-    COUNTED: Final = 2048  # somebody looks how many items are done: note when each begins, in the caller's process too
 
 
 class Said:

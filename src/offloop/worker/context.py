@@ -111,6 +111,15 @@ def bind(context: Context) -> None:
     contextvars.bind_contextvars(**fields)
 
 
+def current_span() -> dict[str, str]:
+    """Return what spans of runs that an item starts are made children by: the current span; empty where there is none."""
+    propagation = sys.modules.get("opentelemetry.trace.propagation.tracecontext")  # imported as a span was bound
+    carrier: dict[str, str] = {}
+    if propagation is not None:
+        propagation.TraceContextTextMapPropagator().inject(carrier)
+    return carrier
+
+
 class _Entered(threading.local):
     outer: Any = None  # OpenTelemetry's context as it was before an item's span; None where no span is entered
 

@@ -60,6 +60,10 @@ class Items(Protocol):
 class Emit(Protocol):
     """Where outcomes go while a chunk is under way, in the order of the items."""
 
+    def gather(self, start: int, values: list[Any]) -> None:
+        """Take note of where the next outcomes are put until they are told; `start` is the index of the first."""
+        ...
+
     def values(self, start: int, values: list[Any], elapsed_ns: int) -> None:
         """Take what consecutive items returned."""
         ...
@@ -103,7 +107,7 @@ def execute(
         others: To be acquired before the items behind the first; if that can't be, they are somebody else's.
     """
     words, epoch, guard = task.words, task.epoch, task.guard
-    spread, is_timed, is_noted = flags & _SPREAD, flags & Flag.TIMED, task.in_worker or flags & Flag.COUNTED
+    spread, is_timed = flags & _SPREAD, flags & Flag.TIMED
     end = start + (len(items) if most is None else min(len(items), most))
     # Not enumerate: it would count on only behind an item that can be had, and one of these may fail.
     calls = iter(zip(range(start, start + len(items)), items, strict=True) if flags & Flag.SEEDED else items)
@@ -115,6 +119,7 @@ def execute(
     first = looked = index = start
     longest = 0
     values: list[Any] = []
+    emit.gather(first, values)
     current.task = task
     called = interruptible(fn)
     guard.open(words, epoch)
@@ -133,6 +138,7 @@ def execute(
                     emit.values(first, values, now - begun)
                     first += len(values)
                     values = []
+                    emit.gather(first, values)
                     flushed = now = monotonic_ns()
                 if index - looked > _TINY_LOOK and not flags & _SINGLY:
                     tiny = (index - looked) * _TINY_NS // (now - look_at + _LOOK_NS)
@@ -141,7 +147,7 @@ def execute(
             try:
                 if tiny:
                     tiny = min(tiny, end - index)
-                    _execute_tiny(fn, calls, values, words if is_noted else None, base + index, tiny)
+                    _execute_tiny(fn, calls, values, words if task.in_worker else None, base + index, tiny)
                     value = values.pop()
                 else:
                     if is_timed:
@@ -168,6 +174,7 @@ def execute(
                 words[ITEM] = base + failed
                 emit.failure(failed, error)
                 first = failed + 1
+                emit.gather(first, values)
                 guard.reopen(words, epoch)
             index = first + len(values)
             before, now = now, monotonic_ns()
@@ -197,10 +204,9 @@ def _execute_tiny(
 ) -> None:
     """Execute up to `count` items that take about a microsecond each, with next to nothing between them.
 
-    A worker still notes each item on its status page, so that a crash is pinned to it, and so does a thread where somebody looks
-    how many are done: 30 ns. After every 128 items the clock is looked at, in case the next ones are not like the last. What is
-    written in C has no frame of its own here, so that it can't be interrupted: should an item turn out long after all, its
-    worker is killed.
+    A worker still notes each item on its status page, so that a crash is pinned to it: 30 ns. After every 128 items the clock
+    is looked at, in case the next ones are not like the last. What is written in C has no frame of its own here, so that it
+    can't be interrupted: should an item turn out long after all, its worker is killed.
     """
     append = values.append
     ends = monotonic_ns() + 2 * _TINY_NS

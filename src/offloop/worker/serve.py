@@ -352,6 +352,9 @@ class Worker:
         self._last = (rest.longest_ns, rest.stall_ns, held_pct)
         self.values(rest.start, rest.values, rest.elapsed_ns, Flag.LAST)
 
+    def gather(self, start: int, values: list[Any]) -> None:
+        """Do nothing: the parent sees the status page alone."""
+
     def values(self, start: int, values: list[Any], elapsed_ns: int, flags: int = 0) -> None:
         """Send what consecutive items returned: together where that is plain, else each in bytes of its own."""
         if self._is_limited and not flags & Flag.LAST:

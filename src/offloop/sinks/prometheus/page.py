@@ -49,7 +49,10 @@ class Page:
 
     def _page(self, scope: _Message) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """Return the headers and the text that a request asks for."""
-        encode, content_type = choose_encoder(_header(scope, b"accept"))
+        try:
+            encode, content_type = choose_encoder(_header(scope, b"accept"))
+        except Exception:  # for the version that it asks for may be no number
+            encode, content_type = choose_encoder("")
         names = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("name[]")
         body = encode(self._registry if names is None else self._registry.restricted_registry(names))
         headers = [(b"content-type", content_type.encode())]
