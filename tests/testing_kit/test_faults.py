@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -147,8 +148,35 @@ async def test_a_fault_that_can_not_happen_is_an_error(offloop_session: Any, off
     async with InlineSession(strict=False, faults={1: Crash()}) as lax:
         with pytest.raises(MisplacedFault, match="strict=True"):
             await lax.run_parallel(work.double, range(3))
-    with pytest.raises(TypeError, match="faults are Crash"):
-        offloop_faults({0: ValueError("no fault")})
+    for faults, message in (({0: Crash}, "faults are Crash"), ([Crash()], "by index"), ({-1: Crash()}, "the index of an item")):
+        with pytest.raises(TypeError, match=message):
+            offloop_faults(faults)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="times=0"):
+        Crash(times=0)
+
+
+async def test_a_choice_that_fails_fails_its_item(anyio_backend: object) -> None:
+    """What a test's own function raises, or should not return, is told for that item, and the session goes on."""
+
+    def choice(index: int, item: int) -> Any:
+        return {0: None, 1: Overload(), 2: "crash"}[item]
+
+    async with InlineSession() as session:
+        session.inject(choice)
+        outcomes = await session.run_parallel(work.double, range(4), on_error="collect")
+        assert [type(outcome) for outcome in outcomes] == [int, TypeError, TypeError, KeyError]
+        assert await session.run_parallel(work.double, [0]) == [0]
+
+
+async def test_faults_of_a_function_are_those_of_its_partials(offloop_session: Any, offloop_faults: Inject) -> None:
+    """What is for a function happens to it however it is called, and to no other."""
+    offloop_faults({0: Crash(times=5)}, fn=work.double)
+    assert await offloop_session.run(work.note, 1) == 1
+    with pytest.raises(offloop.WorkerCrashed):
+        await offloop_session.run(partial(work.double, x=1))
+    with pytest.raises(offloop.WorkerCrashed):
+        await offloop_session.run_parallel(offloop.star(work.double), [(1,)])
+    assert await offloop_session.run_branches({"a": offloop.call(work.double, 1)}) == {"a": 2}
 
 
 async def test_a_failure_before_a_crash_ends_the_run(offloop_session: Any, offloop_faults: Inject) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import random
 import threading
+from array import array
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -12,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from sklearn.neighbors import KNeighborsClassifier
 
 import offloop
 from offloop.testing import InlineSession, MisplacedFault, MutatedArgument
@@ -95,6 +100,38 @@ def turn(page: work.Page) -> str:
     return page.text
 
 
+def counting() -> Callable[[int], int]:
+    """Return a function that counts its calls."""
+    n_calls = 0
+
+    def count(x: int) -> int:
+        nonlocal n_calls
+        n_calls += 1
+        return x
+
+    return count
+
+
+class Tally(dict[str, int]):
+    """Counts its calls, and says nothing of how it is pickled."""
+
+    def __call__(self, x: int) -> int:
+        self["calls"] = self.get("calls", 0) + 1
+        return x
+
+
+def draw(source: random.Random) -> float:
+    return source.random()
+
+
+def read(file: io.BytesIO) -> bytes:
+    return file.read()
+
+
+def move_to_end(counts: dict[str, int]) -> None:
+    counts["a"] = counts.pop("a")
+
+
 def add_column(frame: pd.DataFrame) -> int:
     frame["b"] = 1
     return len(frame)
@@ -113,6 +150,16 @@ MUTATIONS: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
     (partial(work.count_in, {}), ("a",), "what is bound in fn as argument 0"),
     (partial(work.count_in, word="a"), ({},), "argument 'counts'"),
     (work.Model().predict, (1,), "the object whose method fn is"),
+    ([1].append, (1,), "the object whose method fn is"),
+    (Tally(), (1,), "the object that fn is"),
+    (counting(), (1,), "fn's variable 'n_calls'"),
+    (work.append, (array("q", [1]),), "argument 'items'"),
+    (work.append, (deque([1]),), "argument 'items'"),
+    (work.count_in, (Counter("b"), "a"), "argument 'counts'"),
+    (work.count_in, (OrderedDict(b=1), "a"), "argument 'counts'"),
+    (move_to_end, ({"a": 1, "b": 2},), "argument 'counts'"),
+    (draw, (random.Random(3),), "argument 'source'"),
+    (read, (io.BytesIO(b"ab"),), "argument 'file'"),
 ]
 
 
@@ -163,6 +210,10 @@ def consolidate(frames: list[pd.DataFrame]) -> float:
     return float(frames[0].to_numpy().sum())
 
 
+def ring(page: work.Page) -> str:
+    return page.pages[0].pages[0].shout()
+
+
 def sort_lazily(matrix: Any) -> bool:
     return bool(matrix.has_sorted_indices)  # which it remembers
 
@@ -176,6 +227,8 @@ UNCHANGED: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (dict.copy, ({"a": [1]},)),
     (consolidate, ([pieced()],)),
     (work.Page("ab").shout, ()),
+    (KNeighborsClassifier().fit(np.eye(9), range(9)).predict, (np.eye(9),)),
+    (ring, (work.Page("ab"),)),
     (sort_lazily, (scipy.sparse.csr_array(np.eye(3)),)),
 ]
 
@@ -205,12 +258,21 @@ def test_errors_of_the_kit_are_errors_like_others(error: MutatedArgument | Mispl
     assert "app.score" in str(error)
 
 
+class Locked(Exception):
+    """Can't be pickled."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 async def test_questions_travel(session: InlineSession) -> None:
-    """A question and its answer are copies, and are refused where they can't be pickled."""
+    """A question, its answer and what the handler raises are copies, and are refused where they can't be pickled."""
     asked: list[Any] = []
 
     def handler(question: Any) -> Any:
         asked.append(question)
+        if question == ["c"]:
+            raise Locked
         return asked if question == ["a"] else threading.Lock()
 
     value = await session.run(work.ask, ["a"], answer=handler)
@@ -218,5 +280,7 @@ async def test_questions_travel(session: InlineSession) -> None:
     assert value is not asked
     with pytest.raises(offloop.AskError, match=r"answer  \(_thread\.lock\)"):
         await session.run(work.ask, ["b"], answer=handler)
+    with pytest.raises(offloop.AskError, match=r"the handler raised .*Locked"):
+        await session.run(work.ask, ["c"], answer=handler)
     with pytest.raises(offloop.AskError, match=r"question  \(_thread\.lock\)"):
         await session.run(work.ask_lock, 1, answer=handler)

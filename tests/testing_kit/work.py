@@ -68,10 +68,10 @@ class Model:
 
 
 class Page:
-    """Remembers what it has computed."""
+    """Remembers what it has computed, and is a page of its own."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text, self.pages = text, [self]
 
     @cached_property
     def loud(self) -> str:
@@ -94,7 +94,7 @@ async def coroutine(x: int) -> int:
 
 
 def loop_for_ever(path: str) -> None:
-    Path(path).touch()
+    Path(path).mkdir()  # a file would be open when the interrupt comes
     while True:
         time.sleep(0.001)
 

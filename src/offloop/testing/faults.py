@@ -21,6 +21,10 @@ class Fault:
 
     times: int = 1
 
+    def __post_init__(self) -> None:
+        if self.times < 1:
+            raise ValueError(f"times={self.times!r}: a fault happens once or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Crash(Fault):
@@ -35,6 +39,11 @@ class Crash(Fault):
     signal: int | None = signals.SIGKILL
     exit_code: int = 1
     cause: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.signal is not None:
+            signals.Signals(self.signal)
 
     @property
     def ending(self) -> int:
@@ -98,9 +107,16 @@ class _Entry:
         self.fault, self.place, self.function = fault, place, function
         self.n_left, self.n_calls = fault.times, 0
 
-    def is_for(self, name: str) -> bool:
-        """Whether it happens to a function, by its name in errors or in logs."""
-        return self.function is None or name in (describe_function(self.function), function_name(self.function))
+
+def _is_for(function: Any, name: str) -> bool:
+    """Whether what is for this function, or any if None, is for the one with this name in errors or in logs.
+
+    What is for a function is for a partial or a `star` of it too.
+    """
+    if function is None or name == function_name(function):
+        return True
+    described = describe_function(function)
+    return name == described or name.endswith(f" of {described}")
 
 
 @dataclass(frozen=True)
@@ -109,13 +125,24 @@ class Fate:
 
     Attributes:
         index: Of the item.
-        fault: The fault.
+        fault: The fault; or why it could not be chosen.
         happened: To be called when it has.
     """
 
     index: int
-    fault: Fault
+    fault: Fault | Exception
     happened: Callable[[], None]
+
+
+def _chosen(choice: Choice, index: int, item: Any) -> Fault | Exception | None:
+    """Return what a function of the test's chooses for an item; what it raises, or should not return, as an error."""
+    try:
+        fault = choice(index, item)
+    except Exception as error:
+        return error
+    if fault is None or (isinstance(fault, Fault) and not isinstance(fault, Overload)):
+        return fault
+    return TypeError(f"faults to choose for an item are Crash(), TimeOut(), Slow() or None, not {fault!r}")
 
 
 class FaultBook:
@@ -131,11 +158,17 @@ class FaultBook:
         if callable(faults):
             self._choices.append((faults, fn))
             return
+        if not isinstance(faults, Mapping):
+            raise TypeError(f"write faults by index, as in {{3: Crash()}}, or a function of index and item, not {faults!r}")
+        entries: list[_Entry] = []
         for place, given in faults.items():
+            if type(place) is not int or place < 0:
+                raise TypeError(f"faults are by the index of an item, or the number of a call, from 0, not by {place!r}")
             for fault in given if isinstance(given, list | tuple) else (given,):
                 if not isinstance(fault, Fault):
                     raise TypeError(f"faults are Crash(), TimeOut(), Slow() or Overload(), not {fault!r}")
-                self._entries.append(_Entry(fault, place, fn))
+                entries.append(_Entry(fault, place, fn))
+        self._entries += entries
 
     @property
     def left(self) -> list[Fault]:
@@ -147,7 +180,7 @@ class FaultBook:
         for index, item in enumerate(items, start):
             for entry in self._entries:
                 is_here = entry.place == index and entry.n_left > 0 and not isinstance(entry.fault, Overload)
-                if is_here and entry.is_for(name):
+                if is_here and _is_for(entry.function, name):
                     yield Fate(index, entry.fault, lambda entry=entry: self._count(entry))  # type: ignore[misc]
                     break
             else:
@@ -155,11 +188,10 @@ class FaultBook:
 
     def _chosen(self, name: str, index: int, item: Any) -> Iterator[Fate]:
         for choice, fn in self._choices:
-            if fn is None or name in (describe_function(fn), function_name(fn)):
-                fault = choice(index, item)
-                if fault is not None and not isinstance(fault, Overload):
-                    yield Fate(index, fault, lambda: None)
-                    return
+            fault = _chosen(choice, index, item) if _is_for(fn, name) else None
+            if fault is not None:
+                yield Fate(index, fault, lambda: None)
+                return
 
     def _count(self, entry: _Entry) -> None:
         with self._lock:
@@ -171,7 +203,7 @@ class FaultBook:
         with self._lock:
             for entry in self._entries:
                 fault = entry.fault
-                if not isinstance(fault, Overload) or not entry.is_for(name):
+                if not isinstance(fault, Overload) or not _is_for(entry.function, name):
                     continue
                 is_due = entry.n_calls >= entry.place and entry.n_left > 0
                 entry.n_calls += 1

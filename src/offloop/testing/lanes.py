@@ -26,7 +26,7 @@ from ..strategies.threads import threads
 from ..telemetry import emit, tell_worker_started
 from ..wire.frames import Flag
 from .errors import MisplacedFault
-from .faults import Crash, Fate, FaultBook, Slow
+from .faults import Crash, Fate, FaultBook, Slow, TimeOut
 from .trip import Asked, Carried, Function, Trip
 
 ITEM_S = 0.001  # what each item counts as, so that nothing depends on the clock: an ordinary item
@@ -177,21 +177,17 @@ class InlineLane(ThreadLane):
     def _stopped(self, chunk: Chunk, name: str, fate: Fate, report: ThreadReport) -> ThreadReport:
         """Have happen what is to happen to the item after those that a chunk's last report tells of."""
         fate.happened()
-        if isinstance(fate.fault, Crash):
-            if self._terms.is_strict:
-                self.in_flight.appendleft(chunk)
-                if not report.n_items:
-                    raise self._lost(fate)
-                self._crash = fate
-                return report._replace(is_last=False)
-            why = "without strict=True nothing is sent anywhere, and no worker is there that could die"
-        else:
-            why = "it has no time limit: give the call item_timeout_s, or timeout_s where it is `run`"
-        if isinstance(fate.fault, Crash) or chunk.limit is None:
-            error = MisplacedFault(str(fate.fault), fate.index, name, why)
-            report = report._replace(values=[*report.values, None], failures={**report.failures, fate.index: error})
-        else:
+        if isinstance(fate.fault, Crash) and self._terms.is_strict:
+            self.in_flight.appendleft(chunk)
+            if not report.n_items:
+                raise self._lost(fate)
+            self._crash = fate
+            return report._replace(is_last=False)
+        if isinstance(fate.fault, TimeOut | Slow) and chunk.limit is not None:
             chunk.expired = Expired(fate.index, chunk.limit.seconds)
+        else:
+            failures = {**report.failures, fate.index: _misplaced(fate, name)}
+            report = report._replace(values=[*report.values, None], failures=failures)
         if not self.in_flight:
             return report
         self.in_flight.append(chunk)  # what is left of it then comes before them
@@ -224,6 +220,17 @@ class InlineLane(ThreadLane):
         """Let the thread end once its item does."""
         self.worker.is_alive = False
         super().kill()
+
+
+def _misplaced(fate: Fate, name: str) -> Exception:
+    """Return what an item fails as, to which nothing can happen that was wanted."""
+    if isinstance(fate.fault, Exception):
+        return fate.fault
+    if isinstance(fate.fault, Crash):
+        why = "without strict=True nothing is sent anywhere, and no worker is there that could die"
+    else:
+        why = "it has no time limit: give the call item_timeout_s, or timeout_s where it is `run`"
+    return MisplacedFault(str(fate.fault), fate.index, name, why)
 
 
 class _OneLane(Pool[InlineLane]):

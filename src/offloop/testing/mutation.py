@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from ..wire.pickling import dumps, loads, travels_by_name, wrapped
+from ..wire.pickling import PROTOCOL, dumps, loads, travels_by_name, wrapped
 
 _ATOMS = (int, float, complex, bool, str, bytes, type(None))
 _SEQUENCES = (list, tuple)
+_CODE = (FunctionType, BuiltinFunctionType, ModuleType, type)
 _COMPARED = (*_ATOMS, set, frozenset, bytearray)
-_DEPTH = 8
+_COUNTING = ("sklearn.neighbors._kd_tree", "sklearn.neighbors._ball_tree")  # what is asked counts how often, nothing else changes
 
 Part = tuple[str, Any]
 
@@ -61,15 +62,17 @@ def bound_parts(fn: Any) -> Iterator[Part]:
         if isinstance(fn, partial):
             found += [(f"what is bound in fn as argument {number}", value) for number, value in enumerate(fn.args)]
             found += [(f"what is bound in fn as {name!r}", value) for name, value in fn.keywords.items()]
-        elif isinstance(fn, MethodType):
+        elif isinstance(fn, MethodType | BuiltinFunctionType):
             found.append(("the object whose method fn is", fn.__self__))
         elif isinstance(fn, FunctionType):
             found += _defaults(fn)
             found += [] if is_named else _closure(fn)
-        else:  # a wrapper of ours: one for rows has what they are cut out of
+        elif wrapped(fn) is not None:  # a wrapper of ours: one for rows has what they are cut out of
             found += [(f"the {name} of fn", value) for name, value in getattr(fn, "__dict__", {}).items() if name != "fn"]
+        else:
+            found.append(("the object that fn is", fn))
         fn = wrapped(fn)
-    return (part for part in found if not _is_immutable(part[1]) and not callable(part[1]))
+    return (part for part in found if not _is_immutable(part[1]) and not isinstance(part[1], _CODE))
 
 
 def _defaults(fn: FunctionType) -> list[Part]:
@@ -84,9 +87,11 @@ def _closure(fn: FunctionType) -> list[Part]:
     found: list[Part] = []
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         try:
-            found.append((f"fn's variable {name!r}", cell.cell_contents))
+            is_code = isinstance(cell.cell_contents, _CODE)
         except ValueError:  # it has no value
             continue
+        if not is_code:
+            found.append((f"fn's variable {name!r}", cell))
     return found
 
 
@@ -114,24 +119,36 @@ def _pickled(value: Any) -> bytes | None:
 
 def _is_as_it_was(value: Any, before: bytes) -> bool:
     try:
-        return _are_equal(value, loads(before))
+        return _are_equal(value, loads(before), {})
     except Exception:  # whatever comparing does
         return False
 
 
-def _are_equal(value: Any, before: Any, depth: int = _DEPTH) -> bool:
+def _are_equal(value: Any, before: Any, seen: dict[tuple[int, int], Any]) -> bool:
     """Whether what is pickled otherwise than before is the same all the same, as far as its users can see.
 
     Bytes tell also which parts are one object, what a library has rearranged in a frame, and what was computed once to be
     looked up again.
+
+    Args:
+        value: As it is now.
+        before: As it was.
+        seen: Pairs that are being compared or have been, which ends cycles; kept, so that an id stays that of its object.
     """
-    kind = type(value)
-    if kind is not type(before) or not depth:
+    kind, pair = type(value), (id(value), id(before))
+    if value is before or pair in seen:
+        return True
+    if kind is not type(before):
         return False
+    seen[pair] = value, before
     if kind in _SEQUENCES:
-        return len(value) == len(before) and all(_are_equal(*pair, depth - 1) for pair in zip(value, before, strict=True))
+        return len(value) == len(before) and all(_are_equal(*both, seen) for both in zip(value, before, strict=True))
     if kind is dict:
-        return value.keys() == before.keys() and all(_are_equal(value[key], before[key], depth - 1) for key in value)
+        return list(value) == list(before) and all(_are_equal(value[key], before[key], seen) for key in value)
+    if kind is CellType:
+        return _are_equal(value.cell_contents, before.cell_contents, seen)
+    if kind.__module__.startswith(_COUNTING):
+        return True
     if kind.__module__.startswith("scipy.sparse"):
         return bool(value.shape == before.shape and (value != before).nnz == 0)
     if callable(getattr(value, "equals", None)):  # a frame or a table
@@ -140,12 +157,18 @@ def _are_equal(value: Any, before: Any, depth: int = _DEPTH) -> bool:
         return True
     if kind in _COMPARED:
         return bool(value == before)
-    reduce: object = kind.__reduce_ex__
-    has_plain_state = reduce is object.__reduce_ex__ and hasattr(value, "__dict__")
-    return has_plain_state and _are_equal(_state(value), _state(before), depth - 1)
+    return _are_equal(_rebuilt_from(value), _rebuilt_from(before), seen)
 
 
-def _state(value: Any) -> dict[str, Any]:
-    """Return the attributes of an object, without those that it has computed once."""
-    kind = type(value)
-    return {name: one for name, one in vars(value).items() if not isinstance(getattr(kind, name, None), cached_property)}
+def _rebuilt_from(value: Any) -> Any:
+    """Return what an object travels as, without the attributes that it has computed once."""
+    reduced: Any = value.__reduce_ex__(PROTOCOL)
+    if isinstance(reduced, str):  # a name
+        return reduced
+    _, args, state, values, pairs = (*reduced, None, None, None)[:5]
+    own = state[0] if isinstance(state, tuple) and len(state) == 2 else state  # beside those in slots
+    if isinstance(own, dict):
+        kind = type(value)
+        kept = {name: one for name, one in own.items() if not isinstance(getattr(kind, name, None), cached_property)}
+        state = (kept, *state[1:]) if isinstance(state, tuple) else kept
+    return args, state, list(values or ()), list(pairs or ())

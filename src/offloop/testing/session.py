@@ -27,7 +27,8 @@ class InlineSession(ParallelSession):
 
     It is a `ParallelSession` in all else, on any event loop: the same runs, options, errors, counts and events. Items are executed one
     after another, in the order of their indexes; an item that is retried comes before those behind it. Nothing depends on the
-    machine: neither ``OFFLOOP_*`` variables, nor CI, nor what runs are measured to take, as each item counts as 1 ms.
+    machine: neither ``OFFLOOP_*`` variables, nor CI, nor what runs are measured to take, as each item counts as 1 ms. Which of several
+    calls that wait at the same time comes first is open, as with workers.
 
     Unless a call, or the session, asks for another strategy than the default, that is ``processes``. Runs that ask for
     ``serial``, ``threads`` or ``auto`` execute as ever, with one thread.
@@ -72,7 +73,7 @@ class InlineSession(ParallelSession):
             faults: By index of the item, 0 for a single call, a fault or several that come one after the other; for an `Overload` it is
                 the number of the call, counted from 0 since it was injected. Or a function of index and item, a tuple of arguments
                 for a single call, that returns a fault or None, whenever an item is sent.
-            fn: The only function that they happen to; None: any.
+            fn: The only function that they happen to, as it is or in a partial; None: any.
         """
         self._book.add(faults, fn)
 
@@ -80,8 +81,6 @@ class InlineSession(ParallelSession):
     def faults_left(self) -> list[Fault]:
         """Faults, of those given by index, that have not happened as often as they were to."""
         return self._book.left
-
-
 
 
 class Kit:

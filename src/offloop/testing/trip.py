@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import Any
 
-from ..ask_error import AskError
 from ..errors import OffloopError, TaskCancelled, UnpicklableFunction, UnpicklableItem, UnpicklableResult
+from ..pool.answering import _replied
 from ..strategies.job import Answer, Job
 from ..wire.failures import (
+    PackedFailure,
     pack_failure,
     safe_text,
     type_name,
@@ -17,9 +18,10 @@ from ..wire.failures import (
     unpicklable_result,
     unreadable_item,
 )
-from ..wire.frames import Flag
+from ..wire.frames import Flag, Reply
 from ..wire.pickling import dumps, loads, travels_by_name
 from ..wire.unpicklable import find_unpicklable
+from ..worker.asking import _answer_in, _error_of, _packed
 from ..worker.interrupt import calls_user_code
 from .errors import MutatedArgument
 from .mutation import Watch, bound_parts, given_parts
@@ -35,6 +37,11 @@ class Carried(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
         self.error = error
+
+
+def _arrived(error: BaseException, index: int, function: str) -> Carried:
+    """Carry what was raised in a worker's place, as it arrives from one."""
+    return Carried(unpack_failure(pack_failure(error), index, function))
 
 
 class Function:
@@ -61,7 +68,7 @@ class Function:
             try:
                 self._fn = loads(self._data)
             except Exception as error:
-                why = f"unpickling raised {type_name(error)}: {safe_text(error)}"
+                why = f"unpickling in the worker raised {type_name(error)}: {safe_text(error)}"
                 raise UnpicklableFunction("the function", "fn", why, self._job.name) from error
         assert self._fn is not None
         return self._fn
@@ -117,7 +124,7 @@ class Trip:
             raise
         except BaseException as error:
             self._function.forget()
-            raise Carried(unpack_failure(pack_failure(error), index, name)) from None
+            raise _arrived(error, index, name) from None
         if type(value) is CoroutineType:
             return value
         if given is not None and (changed := given.changed() or self._function.changed()) is not None:
@@ -136,7 +143,7 @@ class Trip:
         except TaskCancelled:
             raise
         except BaseException as error:
-            raise Carried(unpicklable_result(index, value, name, error)) from None
+            raise _arrived(unpicklable_result(index, value, name, error), index, name) from None
         try:
             return loads(data)
         except TaskCancelled:
@@ -170,7 +177,8 @@ class _Sent:
         """Return it as it arrives.
 
         Raises:
-            UnpicklableItem: It does not.
+            UnpicklableItem: It could not be sent.
+            Carried: It could not be rebuilt.
         """
         if not self._data:
             raise self._failure
@@ -179,7 +187,7 @@ class _Sent:
         except TaskCancelled:
             raise
         except BaseException as error:
-            raise unreadable_item(index, self._function, error) from error
+            raise _arrived(unreadable_item(index, self._function, error), index, self._function) from None
 
 
 class Asked:
@@ -194,22 +202,12 @@ class Asked:
         self.context = answer.context
 
     def to(self, question: Any) -> Any:
-        """Return the answer to a question, both as they arrive.
+        """Return the answer to a question, both as they arrive; what the handler raises is raised, as it arrives.
 
         Raises:
-            AskError: One of them does not.
+            AskError: One of these does not.
         """
-        try:
-            sent = dumps(question)
-        except Exception as error:
-            raise _not_sent("question", "ask", question) from error
-        value = self._answer.to(loads(sent))
-        try:
-            return loads(dumps(value))
-        except Exception as error:
-            raise _not_sent("answer", "answer", value) from error
-
-
-def _not_sent(subject: str, verb: str, value: object) -> AskError:
-    path, kind = find_unpicklable(value, subject)
-    return AskError(f"the {subject} can't be pickled: {path}  ({kind})", f"{verb} with plain data")
+        [reply], data = _replied(_packed(question), self._answer)
+        if reply == Reply.RAISED:
+            raise _error_of(PackedFailure(*loads(data)))
+        return _answer_in(memoryview(data))
