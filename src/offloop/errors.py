@@ -359,7 +359,7 @@ class Overloaded(OffloopError, RuntimeError):
 
     def _parts(self) -> dict[str, str]:
         causes = {
-            "max_pending": f"{self.pending} calls wait or execute, and max_pending={self.limit:g}",
+            "max_pending": f"{self.pending} call{' waits or executes' if self.pending == 1 else 's wait or execute'}, and max_pending={self.limit:g}",
             "max_pending_bytes": f"with what {self.pending} calls under way bring it exceeds max_pending_bytes={self.limit:.0f}",
             "max_wait_s": f"it waited for a worker, or would have to, for longer than max_wait_s={self.limit:g}",
         }
