@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from ..forking import in_forked_child
+from . import semaphores
 
 
 class Promised(Protocol):
@@ -46,6 +47,7 @@ class _Exit:
                 work.finish()
         finally:
             self.is_finishing = False
+            semaphores.leave_to_the_end()
             if self.kill_all is not None:
                 self.kill_all()
 

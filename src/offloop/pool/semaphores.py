@@ -5,8 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 import time
 from typing import Any
+
+from ..forking import in_forked_child
+
+_lock = threading.RLock()  # held while names are taken out, where memory is allocated, so that a session may be collected
+_is_left_to_the_end = False
 
 
 def names_of(executor: Any, process: Any) -> set[str]:
@@ -23,10 +29,29 @@ def unlink(semaphores: set[str]) -> None:
     """
     from multiprocessing import util
 
-    for finalizer in list(vars(util)["_finalizer_registry"].values()):
-        args = finalizer._args  # None once it has run, which it may just now in another thread
-        if args is not None and len(args) == 1 and args[0] in semaphores:
-            finalizer()
+    with _lock:
+        if _is_left_to_the_end:
+            return
+        for finalizer in list(vars(util)["_finalizer_registry"].values()):
+            args = finalizer._args  # None once it has run, which it may just now in another thread
+            if args is not None and len(args) == 1 and args[0] in semaphores:
+                finalizer()
+
+
+def leave_to_the_end() -> None:
+    """Have `unlink` do nothing any more, since the interpreter's end runs all finalizers; returns when nobody is at it.
+
+    A thread that was stopped for good in the middle would leave a name on the tracker's list, which would warn of it.
+    """
+    global _is_left_to_the_end
+    with _lock:
+        _is_left_to_the_end = True
+
+
+@in_forked_child
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
 
 
 _SETTLED_S = 60.0  # younger names may be in use by a process that this one can't see, in a container beside it
