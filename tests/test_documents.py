@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import tomllib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -163,23 +161,13 @@ def anchor_of(heading: str) -> str:
 
 def test_every_page_is_in_the_navigation(tmp_path: Path) -> None:
     """The site leads to each of its pages once; they have links to one another alone, and nothing of what is hidden."""
-    site_builder().stage(tmp_path)
+    scripts.imported(DOCS / "build_site.py").stage(tmp_path)
     found = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*.md")}
     configured = tomllib.loads((DOCS / "zensical.toml").read_text(encoding="utf-8"))["project"]
     assert sorted(paths_of(configured["nav"])) == sorted(found)
     for name, path in found.items():
         assert [target for target, _ in links_of(path) if target and not (path.parent / target).is_file()] == [], name
         assert "<!--" not in prose_of(path), name
-
-
-def site_builder() -> ModuleType:
-    """Import the script that builds the site from its file."""
-    spec = importlib.util.spec_from_file_location("build_site", DOCS / "build_site.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -196,7 +184,7 @@ def site_builder() -> ModuleType:
 )
 def test_links_become_those_of_the_site(text: str, on_the_site: str) -> None:
     """A link to a file that has a page leads there, one to another file becomes text; addresses and code stay."""
-    assert site_builder().linked(text, DOCS / "index.md") == on_the_site
+    assert scripts.imported(DOCS / "build_site.py").linked(text, DOCS / "index.md") == on_the_site
 
 
 def paths_of(entry: Any) -> list[str]:

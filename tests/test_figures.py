@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import scripts
+
 ROOT = Path(__file__).parent.parent
-
-
-def load() -> ModuleType:
-    """Import the script from its file."""
-    spec = importlib.util.spec_from_file_location("draw_figures", ROOT / "docs" / "draw_figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = load()
+SCRIPT = scripts.imported(ROOT / "docs" / "draw_figures.py")
 FIGURES: dict[str, str] = SCRIPT.figures()
 PAGE = f"""before
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import scripts
 from offloop import cli, errors, events
 from offloop.events import Event
 from offloop.explaining import Explained
@@ -29,17 +28,7 @@ KINDS = [kind for kind in vars(events).values() if isinstance(kind, type) and is
 ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__module__ == errors.__name__]
 
 
-def load() -> ModuleType:
-    """Import the script from its file."""
-    spec = importlib.util.spec_from_file_location("generate_reference", ROOT / "docs" / "generate_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = load()
+SCRIPT = scripts.imported(ROOT / "docs" / "generate_reference.py")
 PAGES: dict[str, str] = SCRIPT.pages()
 
 

@@ -235,12 +235,12 @@ class MapSteering(Steering):
     def _settle_measured(self, run: Run) -> None:
         """Decide by the first items."""
         if run.is_over:
-            self._settle_done(run.n_items)
+            self._settle_done(self._n_items)
             return
         self._known.function.has_crashed |= self.tally.crashes > 0
         n_done, item_s, gil_held = run.progress()
         item_s = self._known.cost.item_s or item_s
-        self._settle(self.decide(run.n_items, n_done=n_done, item_s=item_s, gil_held=gil_held))
+        self._settle(self.decide(self._n_items, n_done=n_done, item_s=item_s, gil_held=gil_held))
 
     def _settle_done(self, n_items: int | None) -> None:
         """Record where work was done that turned out to be over with the first items."""
@@ -262,7 +262,7 @@ class MapSteering(Steering):
             item_s = item_s if is_other else learned_s
         own_lanes = run.n_leased(self._venues.processes)
         decision = self.decide(
-            run.n_items,
+            self._n_items,
             n_done=n_done,
             item_s=item_s,
             gil_held=gil_held,
@@ -280,7 +280,7 @@ class MapSteering(Steering):
     def _move(self, run: Run) -> None:
         """Have the run execute where it was decided."""
         decision, known, backend = self._decision, self._known, self._backend()
-        self._share.move(backend, self._backlog_s(run.n_items))
+        self._share.move(backend, self._backlog_s(self._n_items))
         is_cold = backend is self._venues.processes and (
             self._venues.processes.pool.n_idle < decision.workers or not known.function.was_remote
         )

@@ -91,11 +91,6 @@ class Run:
         """Whether nothing is left to do."""
         return self._accounts.is_over
 
-    @property
-    def n_items(self) -> int | None:
-        """How many items or rows there are, as far as that is known by now."""
-        return self._queue.source.total
-
     def n_leased(self, backend: Backend) -> int:
         """Return how many lanes of a backend it holds now."""
         return self._crew.n_on_duty(backend)

@@ -30,7 +30,7 @@ class Tracer(Protocol):
         """Begin the span of a run, which is the current one until its end.
 
         Args:
-            entrance: How it was called: ``run``, ``run_parallel``, ``run_batches``, ``stream``, or ``unit`` of a branch.
+            entrance: How it was called: ``run``, ``run_parallel``, ``run_batches``, ``run_branches``, ``stream``, or ``unit`` of a branch.
             fn: Name of the function.
             label: The run's name, as the call gives it.
 
